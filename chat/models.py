@@ -1,0 +1,94 @@
+"""Conversations and their turns. A turn keeps its question, its answer and its whole trace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from ingestion.models import Corpus
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+
+
+class ConversationQuerySet(models.QuerySet["Conversation"]):
+    """Conversations are private to the person who holds them."""
+
+    def of(self, user: User | AnonymousUser) -> ConversationQuerySet:
+        """The conversations of this person, newest activity first."""
+        if not user.is_authenticated:
+            return self.none()
+        return self.filter(owner=user).order_by("-updated_at", "-pk")
+
+
+class Conversation(models.Model):
+    """A series of questions to one scope of corpora."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="conversations"
+    )
+    title = models.CharField(max_length=200, blank=True)
+    corpora = models.ManyToManyField(Corpus, related_name="conversations", blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    objects = ConversationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-updated_at", "-pk"]
+
+    def __str__(self) -> str:
+        return self.title or "New conversation"
+
+
+class Turn(models.Model):
+    """One question and its answer.
+
+    PENDING -> RUNNING -> DONE | STOPPED | INTERRUPTED | FAILED(error)
+
+    `trace` is `search.types.Trace.to_json()`, frozen with the answer, so that a later
+    change of the corpus does not change what an old answer rests on. `sources` is the
+    list shown beside the answer; `cited` flags are final when the turn has ended.
+    `degraded` holds [{code, sentence}] of retrieval and generation together.
+    `model` is empty for an extractive answer.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        RUNNING = "running"
+        DONE = "done"
+        STOPPED = "stopped"
+        INTERRUPTED = "interrupted"
+        FAILED = "failed"
+
+    ENDED = (State.DONE, State.STOPPED, State.INTERRUPTED, State.FAILED)
+
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="turns")
+    question = models.TextField()
+    standalone_question = models.TextField(blank=True)
+    answer = models.TextField(blank=True)
+    state = models.CharField(max_length=12, choices=State, default=State.PENDING)
+    error = models.TextField(blank=True)
+    model = models.CharField(max_length=200, blank=True)
+    abstained = models.BooleanField(default=False)
+    trace = models.JSONField(null=True, blank=True)
+    sources = models.JSONField(default=list, blank=True)
+    degraded = models.JSONField(default=list, blank=True)
+    timings_ms = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return self.question[:80]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state in self.ENDED

@@ -1,0 +1,49 @@
+"""Values that cross the wire between the model server and its clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RerankScore:
+    """The cross-encoder's verdict on one passage.
+
+    `index` is the passage's place in the request, `logit` the raw score (unbounded,
+    higher is better), `truncated` whether the model read only a part of the pair.
+    """
+
+    index: int
+    logit: float
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One loaded model as `/info` tells it.
+
+    `revision` names the exact weights (a hub commit or a digest of the files); caches
+    and stored embeddings are keyed by `model_id` and `revision`. `max_tokens` counts
+    special tokens. `dimension` is 0 for a reranker.
+    """
+
+    model_id: str
+    revision: str
+    device: str
+    dtype: str
+    max_tokens: int
+    dimension: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a model server has, and why it lacks what it lacks.
+
+    `reranker_reason` is one clause ("no reranker is installed"), empty when there is one.
+    """
+
+    version: str
+    embedder: ModelInfo | None
+    reranker: ModelInfo | None
+    reranker_reason: str = ""
+    queue_depth: int = 0

@@ -1,0 +1,9 @@
+"""Ingestion: corpora, documents, chunks and the indexes built from them."""
+
+from django.apps import AppConfig
+
+
+class IngestionConfig(AppConfig):
+    """The ingestion application."""
+
+    name = "ingestion"

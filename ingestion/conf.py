@@ -1,0 +1,23 @@
+"""The edge where Django's settings become `IngestionSettings`."""
+
+from django.conf import settings
+
+from ingestion.types import IngestionSettings
+
+
+def ingestion_settings() -> IngestionSettings:
+    """Read the settings as they are now (tests point them at their own processes)."""
+    return IngestionSettings(
+        data_dir=settings.DATA_DIR,
+        chroma_url=settings.CHROMA_URL,
+        chroma_token=settings.CHROMA_TOKEN,
+        embed_url=settings.EMBED_URL,
+        embedding_model=settings.EMBEDDING_MODEL,
+        upload_max_bytes=settings.UPLOAD_MAX_MB * 1024 * 1024,
+        disk_floor_bytes=settings.DISK_FLOOR_MB * 1024 * 1024,
+        chunk_max_tokens=settings.CHUNK_MAX_TOKENS,
+        chunk_overlap_tokens=settings.CHUNK_OVERLAP_TOKENS,
+        parse_timeout_seconds=settings.PARSE_TIMEOUT_SECONDS,
+        parse_memory_bytes=settings.PARSE_MEMORY_MB * 1024 * 1024,
+        lease_seconds=settings.INGEST_LEASE_SECONDS,
+    )

@@ -1,0 +1,331 @@
+"""Corpora, documents and chunks: the rows that are the truth.
+
+Chroma and the lexical index hold copies that can be rebuilt from here alone: a chunk row
+keeps its text and its embedding. The document row is also the outbox: its state says what
+remains to be done, and a worker takes it with one conditional UPDATE (`claim`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from ingestion.errors import SENTENCES
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+
+
+def new_key() -> str:
+    """A random name for what lies outside SQL: 16 hexadecimal digits."""
+    return uuid.uuid4().hex[:16]
+
+
+class CorpusQuerySet(models.QuerySet["Corpus"]):
+    """The one place that decides who sees which corpus."""
+
+    def readable_by(self, user: User | AnonymousUser) -> CorpusQuerySet:
+        """Corpora this person may search: their own, and those open to everybody signed in."""
+        if not user.is_authenticated or not user.is_active:
+            return self.none()
+        return self.filter(Q(owner=user) | Q(visibility=Corpus.Visibility.OPEN))
+
+    def editable_by(self, user: User | AnonymousUser) -> CorpusQuerySet:
+        """Corpora whose documents this person may add, retry and delete: their own."""
+        if not user.is_authenticated or not user.is_active:
+            return self.none()
+        return self.filter(owner=user)
+
+
+class Corpus(models.Model):
+    """A set of documents that is searched together, private to its owner unless opened."""
+
+    class Visibility(models.TextChoices):
+        PRIVATE = "private", "Only me"
+        OPEN = "open", "Everybody signed in"
+
+    name = models.CharField(max_length=120)
+    description = models.CharField(max_length=500, blank=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="corpora"
+    )
+    visibility = models.CharField(
+        max_length=10, choices=Visibility, default=Visibility.PRIVATE, help_text="Who may ask it."
+    )
+    language = models.CharField(
+        max_length=10, default="en", help_text="Language of the keyword analyser."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = CorpusQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "corpora"
+        ordering = ["name", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "name"],
+                name="one_corpus_of_a_name_per_owner",
+                violation_error_message="You already have a corpus of this name.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class IndexGeneration(models.Model):
+    """One build of a corpus's indexes with one embedding model and one way of chunking.
+
+    Questions go to the LIVE one. `key` names its Chroma collection and lexical folder.
+    """
+
+    class State(models.TextChoices):
+        BUILDING = "building"
+        LIVE = "live"
+        OLD = "old"
+
+    corpus = models.ForeignKey(Corpus, on_delete=models.CASCADE, related_name="generations")
+    key = models.CharField(max_length=32, unique=True, default=new_key, editable=False)
+    state = models.CharField(max_length=10, choices=State, default=State.LIVE)
+    embedding_model = models.CharField(max_length=200)
+    embedding_revision = models.CharField(max_length=80)
+    dimension = models.PositiveIntegerField()
+    pipeline_version = models.CharField(max_length=20)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["corpus"],
+                condition=Q(state="live"),
+                name="one_live_generation_per_corpus",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.corpus} {self.key} ({self.state})"
+
+    @property
+    def collection_name(self) -> str:
+        """The Chroma collection of this generation."""
+        return f"c-{self.key}"
+
+
+class DocumentQuerySet(models.QuerySet["Document"]):
+    """Sets of documents, and the atomic steps by which workers take them."""
+
+    def readable_by(self, user: User | AnonymousUser) -> DocumentQuerySet:
+        """Documents of corpora this person may search."""
+        return self.filter(corpus__in=Corpus.objects.readable_by(user)).exclude(
+            state=Document.State.DELETING
+        )
+
+    def editable_by(self, user: User | AnonymousUser) -> DocumentQuerySet:
+        """Documents this person may retry and delete."""
+        return self.filter(corpus__in=Corpus.objects.editable_by(user)).exclude(
+            state=Document.State.DELETING
+        )
+
+    def searchable(self) -> DocumentQuerySet:
+        """Documents whose passages may be shown in an answer."""
+        return self.filter(state=Document.State.READY, enabled=True)
+
+    def unfinished(self) -> DocumentQuerySet:
+        """Documents that still have work to be done on them."""
+        return self.filter(state__in=Document.WORK_STATES)
+
+    def unleased(self) -> DocumentQuerySet:
+        """Documents that no worker holds now."""
+        return self.filter(Q(lease_until=None) | Q(lease_until__lt=timezone.now()))
+
+    def claim(self, pk: int, *, lease_seconds: int) -> Document | None:
+        """Take the document for one worker, or return None if it is not to be had.
+
+        One conditional UPDATE decides the race. Free means unfinished and without a
+        lease, or under one that ran out. `claims` is the fencing token of every later
+        write (`advance`, `finish`).
+        """
+        now = timezone.now()
+        taken = (
+            self.unfinished()
+            .unleased()
+            .filter(pk=pk)
+            .update(lease_until=now + timedelta(seconds=lease_seconds), claims=F("claims") + 1)
+        )
+        return self.select_related("corpus").get(pk=pk) if taken else None
+
+
+class Document(models.Model):
+    """One uploaded file on its way to being searchable.
+
+    RECEIVED -> PARSING -> CHUNKING -> EMBEDDING -> INDEXING -> READY
+                  any of these -> FAILED(error_code), QUARANTINED
+                  FAILED, QUARANTINED -> RECEIVED (a person's retry)
+                  any -> DELETING -> row gone
+
+    The state names the stage to do; `lease_until` says whether somebody is at it.
+    `claims` counts the times a worker took it and fences off the slower of two;
+    `crashes` counts only the deaths of the document's own parser.
+    """
+
+    class State(models.TextChoices):
+        RECEIVED = "received", "Waiting"
+        PARSING = "parsing", "Reading"
+        CHUNKING = "chunking", "Splitting into passages"
+        EMBEDDING = "embedding", "Embedding"
+        INDEXING = "indexing", "Indexing"
+        READY = "ready", "Ready"
+        FAILED = "failed", "Failed"
+        QUARANTINED = "quarantined", "Set aside"
+        DELETING = "deleting", "Deleting"
+
+    WORK_STATES = (
+        State.RECEIVED,
+        State.PARSING,
+        State.CHUNKING,
+        State.EMBEDDING,
+        State.INDEXING,
+        State.DELETING,
+    )
+
+    corpus = models.ForeignKey(Corpus, on_delete=models.CASCADE, related_name="documents")
+    uploaded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    name = models.CharField(max_length=255)
+    title = models.CharField(max_length=500, blank=True)
+    format = models.CharField(max_length=20, blank=True)
+    size_bytes = models.PositiveBigIntegerField()
+    sha256 = models.CharField(max_length=64)
+    blob_key = models.CharField(max_length=32, unique=True, default=new_key, editable=False)
+    enabled = models.BooleanField(default=True)
+
+    state = models.CharField(max_length=12, choices=State, default=State.RECEIVED)
+    state_since = models.DateTimeField(default=timezone.now)
+    error_code = models.CharField(max_length=40, blank=True)
+    error_detail = models.TextField(blank=True)
+    progress_done = models.PositiveIntegerField(default=0)
+    progress_total = models.PositiveIntegerField(default=0)
+    claims = models.PositiveIntegerField(default=0)
+    crashes = models.PositiveIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    nudged_at = models.DateTimeField(null=True, blank=True)
+
+    pages = models.PositiveIntegerField(default=0)
+    chunk_count = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    ready_at = models.DateTimeField(null=True, blank=True)
+
+    objects = DocumentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+        indexes = [models.Index(fields=["corpus", "state"]), models.Index(fields=["sha256"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def error_sentence(self) -> str:
+        """What a person reads about a failure; empty when there is none."""
+        if not self.error_code:
+            return ""
+        return SENTENCES.get(self.error_code, SENTENCES["internal_error"])
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing remains to be done."""
+        return self.state not in self.WORK_STATES
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether a person may retry it."""
+        return self.state in (self.State.FAILED, self.State.QUARANTINED)
+
+    def _fenced(self) -> models.QuerySet[Document]:
+        """This row while the claim of this object is the last one."""
+        return Document.objects.filter(pk=self.pk, claims=self.claims, lease_until__isnull=False)
+
+    def advance(self, *, lease_seconds: int, **changes: Any) -> bool:
+        """Write `changes` and renew the lease. False if another worker took over."""
+        now = timezone.now()
+        if changes.get("state", self.state) != self.state:
+            changes.setdefault("state_since", now)
+        changes["lease_until"] = now + timedelta(seconds=lease_seconds)
+        # A person's delete wins over a stage that is still running.
+        mine = self._fenced()
+        if self.state != self.State.DELETING:
+            mine = mine.exclude(state=self.State.DELETING)
+        if not mine.update(**changes):
+            return False
+        for name, value in changes.items():
+            setattr(self, name, value)
+        return True
+
+    def release(self, **changes: Any) -> bool:
+        """Write `changes` and give the lease back. False if another worker took over."""
+        now = timezone.now()
+        if changes.get("state", self.state) != self.state:
+            changes.setdefault("state_since", now)
+        changes["lease_until"] = None
+        mine = self._fenced()
+        if self.state != self.State.DELETING:
+            mine = mine.exclude(state=self.State.DELETING)
+        return bool(mine.update(**changes))
+
+
+class DocumentPart(models.Model):
+    """A stretch of a document's extracted text: one page, or about 20,000 characters."""
+
+    document = models.ForeignKey(Document, on_delete=models.CASCADE, related_name="parts")
+    ordinal = models.PositiveIntegerField()
+    page = models.PositiveIntegerField(null=True)
+    text = models.TextField()
+
+    class Meta:
+        ordering = ["ordinal"]
+        constraints = [
+            models.UniqueConstraint(fields=["document", "ordinal"], name="one_part_per_ordinal")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.document} part {self.ordinal}"
+
+
+class Chunk(models.Model):
+    """A passage: the unit of retrieval.
+
+    The id is a digest of document, generation, pipeline version, ordinal and text, so a
+    repeated run makes the same ids. `embedding` is float16, little-endian, unit length,
+    made by the generation's model.
+    """
+
+    id = models.CharField(primary_key=True, max_length=32, editable=False)
+    document = models.ForeignKey(Document, on_delete=models.CASCADE, related_name="chunks")
+    generation = models.ForeignKey(IndexGeneration, on_delete=models.CASCADE, related_name="chunks")
+    ordinal = models.PositiveIntegerField()
+    text = models.TextField()
+    heading_path = models.TextField(blank=True)
+    page_from = models.PositiveIntegerField(null=True)
+    page_to = models.PositiveIntegerField(null=True)
+    spans = models.JSONField(default=list, help_text="[[part, start, end], …]")
+    tokens = models.PositiveIntegerField()
+    embedding = models.BinaryField(null=True)
+
+    class Meta:
+        ordering = ["document_id", "ordinal"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["document", "generation", "ordinal"], name="one_chunk_per_ordinal"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.document} #{self.ordinal}"

@@ -1,0 +1,141 @@
+"""Values that flow from a file to its chunks; frozen, without Django or vendor types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+PIPELINE_VERSION = "1"
+
+
+class ElementKind(StrEnum):
+    """What a piece of a document is, for structure-aware chunking."""
+
+    HEADING = "heading"
+    PARAGRAPH = "paragraph"
+    LIST_ITEM = "list_item"
+    TABLE = "table"
+    CODE = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One structural piece of a parsed document, in reading order.
+
+    `page` counts from 1 and is None where the format has no pages. `level` is 1 to 6 for
+    headings, 0 otherwise. A table's text has one row a line, cells joined by " | ", its
+    first line being the header when `has_header`.
+    """
+
+    kind: ElementKind
+    text: str
+    page: int | None = None
+    level: int = 0
+    has_header: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """What a parser gives: elements in reading order, pages (0 = format without pages)."""
+
+    elements: Sequence[Element]
+    pages: int = 0
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open range [start, end) of characters in the text of part number `part`."""
+
+    part: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartDraft:
+    """A stretch of the document's text as the reader shows it: a page or 20,000 characters."""
+
+    ordinal: int
+    page: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDraft:
+    """A passage before it has an id.
+
+    `text` is the passage itself; `heading_path` the headings above it, outermost first.
+    What is embedded, indexed and reranked is `heading path + text` (`passage_text`).
+    `tokens` counts the embedder's tokens of that, special tokens included.
+    """
+
+    ordinal: int
+    text: str
+    heading_path: tuple[str, ...]
+    page_from: int | None
+    page_to: int | None
+    spans: tuple[Span, ...]
+    tokens: int
+
+
+def passage_text(*, heading_path: str, text: str) -> str:
+    """The text the models read: the heading path on a line of its own, then the passage."""
+    return f"{heading_path}\n{text}" if heading_path else text
+
+
+HEADING_SEPARATOR = " › "
+
+
+@dataclass(frozen=True, slots=True)
+class IngestionSettings:
+    """Everything ingestion needs to know of its surroundings, read once at the edge."""
+
+    data_dir: Path
+    chroma_url: str
+    chroma_token: str
+    embed_url: str
+    embedding_model: str
+    upload_max_bytes: int
+    disk_floor_bytes: int
+    chunk_max_tokens: int
+    chunk_overlap_tokens: int
+    parse_timeout_seconds: int
+    parse_memory_bytes: int
+    lease_seconds: int
+
+    @property
+    def blobs_dir(self) -> Path:
+        """Uploaded files, named by random keys."""
+        return self.data_dir / "blobs"
+
+    @property
+    def lexical_dir(self) -> Path:
+        """One folder for each index generation."""
+        return self.data_dir / "lexical"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result of one arm. `score` is BM25 (higher is better) or cosine similarity in [-1, 1]."""
+
+    chunk_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk with what a reader needs to see of its document."""
+
+    chunk_id: str
+    document_id: int
+    document: str
+    title: str
+    heading_path: str
+    page_from: int | None
+    page_to: int | None
+    text: str
+    corpus_id: int = 0
+    spans: Sequence[Span] = field(default_factory=tuple)

@@ -1,0 +1,6 @@
+"""Addresses of the ingestion pages."""
+
+from django.urls import URLPattern
+
+app_name = "ingestion"
+urlpatterns: list[URLPattern] = []

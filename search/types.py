@@ -1,0 +1,191 @@
+"""The vocabulary of retrieval: candidates, their journey, and the trace that records it.
+
+`Trace` is what retrieval returns, what a message stores, what the panel and the inspector
+draw and what commands print: one shape for all. Ranks count from 1; None means "not
+returned by that stage".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ingestion.types import Passage, Span
+
+
+class Outcome(StrEnum):
+    """Where a candidate's journey ended."""
+
+    SELECTED = "selected"  # among the top n that go on to the answer
+    BELOW_TOP_N = "below_top_n"  # ranked, but after the last one that goes on
+    OUTSIDE_POOL = "outside_pool"  # fused rank beyond the candidate pool
+    NOT_SENT = "not_sent"  # selected, but did not fit the model's context
+
+
+class DegradedCode(StrEnum):
+    """The closed vocabulary of what was missing while a question was answered."""
+
+    NO_RERANKER = "no_reranker"
+    RERANKER_LOADING = "reranker_loading"
+    RERANKER_UNREACHABLE = "reranker_unreachable"
+    RERANKER_LATE = "reranker_late"
+    RERANKER_FAILED = "reranker_failed"
+    EMBEDDER_UNREACHABLE = "embedder_unreachable"
+    VECTORS_UNAVAILABLE = "vectors_unavailable"
+    LEXICAL_UNAVAILABLE = "lexical_unavailable"
+    GENERATOR_UNREACHABLE = "generator_unreachable"
+    GENERATOR_MODEL_MISSING = "generator_model_missing"
+    GENERATOR_FAILED = "generator_failed"
+    GENERATION_INTERRUPTED = "generation_interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """One missing or late stage: a code for machines and a full sentence for people."""
+
+    code: DegradedCode
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSettings:
+    """The knobs of one retrieval; stored with its trace so that it can be replayed."""
+
+    bm25_k: int = 50
+    dense_k: int = 50
+    rrf_k: int = 60
+    pool: int = 100
+    top_n: int = 10
+    rerank: bool = True
+    rerank_budget_ms: int = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One chunk's journey through the stages. Each stage returns a new one.
+
+    bm25_score: BM25, >= 0. similarity: cosine, -1 to 1. rrf_score: sum of 1/(k + rank).
+    rerank_logit: the cross-encoder's raw score. relevance: its calibrated probability, 0 to 1.
+    """
+
+    chunk_id: str
+    bm25_rank: int | None = None
+    bm25_score: float | None = None
+    dense_rank: int | None = None
+    similarity: float | None = None
+    rrf_rank: int | None = None
+    rrf_score: float | None = None
+    rerank_rank: int | None = None
+    rerank_logit: float | None = None
+    relevance: float | None = None
+    truncated: bool = False
+    outcome: Outcome | None = None
+
+    @property
+    def movement(self) -> int | None:
+        """Places gained by reranking since fusion (negative: lost); None if not reranked."""
+        if self.rerank_rank is None or self.rrf_rank is None:
+            return None
+        return self.rrf_rank - self.rerank_rank
+
+
+@dataclass(frozen=True, slots=True)
+class RerankReport:
+    """What the rerank stage did: how many pairs, where, on what."""
+
+    candidates: int = 0
+    reranked: int = 0
+    truncated: int = 0
+    model: str = ""
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The full record of one retrieval.
+
+    candidates: best first in final order; every chunk that either arm returned.
+    passages: by chunk id, for every candidate.
+    stage_timings_ms: milliseconds by stage: bm25, embed, dense, fuse, resolve, rerank, total.
+    """
+
+    question: str
+    settings: RetrievalSettings
+    candidates: Sequence[Candidate]
+    passages: Mapping[str, Passage]
+    stage_timings_ms: Mapping[str, float]
+    degraded: Sequence[Degradation] = ()
+    rerank: RerankReport = field(default_factory=RerankReport)
+
+    @property
+    def selected(self) -> list[Candidate]:
+        """The candidates that go on to the answer, best first."""
+        return [c for c in self.candidates if c.outcome == Outcome.SELECTED]
+
+    def source(self, candidate: Candidate, *, rank: int, cited: bool = False) -> dict[str, Any]:
+        """One candidate as every command, page and export shows it."""
+        passage = self.passages[candidate.chunk_id]
+        return {
+            "rank": rank,
+            "chunk_id": candidate.chunk_id,
+            "document_id": passage.document_id,
+            "document": passage.document,
+            "title": passage.title,
+            "heading_path": passage.heading_path,
+            "page_from": passage.page_from,
+            "page_to": passage.page_to,
+            "text": passage.text,
+            "bm25_rank": candidate.bm25_rank,
+            "bm25_score": candidate.bm25_score,
+            "dense_rank": candidate.dense_rank,
+            "similarity": candidate.similarity,
+            "rrf_rank": candidate.rrf_rank,
+            "rrf_score": candidate.rrf_score,
+            "rerank_rank": candidate.rerank_rank,
+            "rerank_logit": candidate.rerank_logit,
+            "relevance": candidate.relevance,
+            "truncated": candidate.truncated,
+            "movement": candidate.movement,
+            "cited": cited,
+            "outcome": candidate.outcome,
+        }
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Every candidate in final order, ranked from 1."""
+        return [self.source(c, rank=rank) for rank, c in enumerate(self.candidates, 1)]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value from which `from_json` makes an equal trace."""
+        return {
+            "question": self.question,
+            "settings": asdict(self.settings),
+            "candidates": [asdict(c) for c in self.candidates],
+            "passages": {key: asdict(p) for key, p in self.passages.items()},
+            "stage_timings_ms": dict(self.stage_timings_ms),
+            "degraded": [asdict(d) for d in self.degraded],
+            "rerank": asdict(self.rerank),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Trace:
+        """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError on anything else."""
+        return cls(
+            question=value["question"],
+            settings=RetrievalSettings(**value["settings"]),
+            candidates=[
+                Candidate(**{**c, "outcome": Outcome(c["outcome"]) if c["outcome"] else None})
+                for c in value["candidates"]
+            ],
+            passages={
+                key: Passage(**{**p, "spans": tuple(Span(**s) for s in p["spans"])})
+                for key, p in value["passages"].items()
+            },
+            stage_timings_ms=dict(value["stage_timings_ms"]),
+            degraded=[
+                Degradation(code=DegradedCode(d["code"]), sentence=d["sentence"])
+                for d in value["degraded"]
+            ],
+            rerank=RerankReport(**value["rerank"]),
+        )

@@ -1,0 +1,10 @@
+"""Settings of the test run, in the environment before Django reads it (a pytest plugin)."""
+
+import os
+import tempfile
+
+os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="ragsite-tests-")
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["HF_HUB_OFFLINE"] = "1"
+for name in ("REDIS_URL", "CHROMA_URL", "INFERENCE_URL", "EMBED_URL", "RERANK_URL", "OLLAMA_HOST"):
+    os.environ.pop(name, None)
