@@ -7,6 +7,7 @@ and asks the kernel to end it should the supervisor die (Linux).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -171,7 +172,7 @@ class Process:
         self.started_at = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            self._popen = subprocess.Popen(  # noqa: PLW1509 (no threads before this point)
+            self._popen = subprocess.Popen(
                 service.argv,
                 cwd=ROOT,
                 env={**os.environ, **env, **service.env},
@@ -179,7 +180,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509
+                preexec_fn=_die_with_parent,
             )
 
     @property
@@ -235,10 +236,8 @@ class Process:
             return []
 
     def _kill_group(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
 
 
 def stop_all(processes: list[Process]) -> None:
