@@ -37,7 +37,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     django_settings.REDIS_URL = django_settings.CELERY_BROKER_URL = url
     from ragsite.celery import app
 
-    app.conf.broker_url = url
+    app.conf.update(broker_url=url)
     yield url
     process.stop()
 
