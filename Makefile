@@ -15,7 +15,7 @@ run: $(VENV)/installed ## start the site on this machine (PORT=8000, DATA_DIR=va
 	@exec $(BIN)/python manage.py up --port $(PORT)
 
 demo: $(VENV)/installed ## the main job in the terminal: ingest samples/, ask three questions
-	@exec $(BIN)/python manage.py demo
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && DATA_DIR="$$folder" $(BIN)/python manage.py demo
 
 test: $(VENV)/installed-dev ## the whole test suite, browser tests included
 	@sh tests/install-browser.sh
