@@ -1,0 +1,31 @@
+"""What the rail of every page shows: the reader's corpora and latest conversations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
+
+from chat.models import Conversation
+from ingestion.models import Corpus
+
+RAIL_CORPORA = 12
+RAIL_CONVERSATIONS = 40
+
+
+def rail(request: HttpRequest) -> dict[str, Any]:
+    """Lists for the rail; asked of the database only where a template draws them."""
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return {}
+    match = request.resolver_match
+    return {
+        "rail_corpora": SimpleLazyObject(
+            lambda: list(Corpus.objects.readable_by(user).only("pk", "name")[:RAIL_CORPORA])
+        ),
+        "rail_conversations": SimpleLazyObject(
+            lambda: list(Conversation.objects.of(user).only("pk", "title")[:RAIL_CONVERSATIONS])
+        ),
+        "rail_corpus_id": match.kwargs.get("corpus_id") if match else None,
+    }
