@@ -1,0 +1,73 @@
+"""The options `--corpus` and `--as`, which mean the same to every command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management.base import CommandError, CommandParser
+
+from ingestion.models import Corpus
+
+
+def add_person_and_corpus(parser: CommandParser) -> None:
+    """Declare `--corpus NAME` (required) and `--as USERNAME`."""
+    parser.add_argument("--corpus", required=True, metavar="NAME", help="Name of the corpus.")
+    parser.add_argument(
+        "--as",
+        dest="username",
+        metavar="USERNAME",
+        help="Act as this person (default: the first administrator).",
+    )
+
+
+def person(options: Mapping[str, Any]) -> User:
+    """The person a command acts as: the one named by `--as`, or the first administrator.
+
+    Raises:
+        CommandError: there is nobody of that name, or no administrator at all.
+    """
+    username = options["username"]
+    if username is None:
+        administrators = User.objects.filter(is_superuser=True, is_active=True)
+        first = administrators.order_by("pk").first()
+        if first is None:
+            raise CommandError(
+                "There is no administrator yet. Make one with `manage.py createsuperuser`, "
+                "or name a person with --as USERNAME."
+            )
+        return first
+    try:
+        return User.objects.get(username=username, is_active=True)
+    except User.DoesNotExist as exc:
+        raise CommandError(
+            f"There is no active person called “{username}”. Check the spelling of --as."
+        ) from exc
+
+
+def readable_corpus(options: Mapping[str, Any], reader: User) -> Corpus:
+    """The corpus named by `--corpus` among those this person may search.
+
+    The person's own corpus wins over an open one of the same name.
+
+    Raises:
+        CommandError: there is none of that name, or several of other owners.
+    """
+    name = options["corpus"]
+    readable = Corpus.objects.readable_by(reader).select_related("owner")
+    named = list(readable.filter(name=name))
+    own = [corpus for corpus in named if corpus.owner_id == reader.pk]
+    if own or len(named) == 1:
+        return (own or named)[0]
+    if named:
+        owners = ", ".join(sorted(corpus.owner.get_username() for corpus in named))
+        raise CommandError(
+            f"Several people have an open corpus called “{name}”: {owners}. "
+            "Name one of them with --as."
+        )
+    names = ", ".join(f"“{corpus}”" for corpus in readable)
+    raise CommandError(
+        f"There is no corpus called “{name}” that {reader.get_username()} may search. "
+        + (f"There is: {names}." if names else "There is none yet: make one with `ingest`.")
+    )
