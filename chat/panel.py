@@ -1,0 +1,260 @@
+"""What stands beside and under an answer: source cards in their groups, notices, figures.
+
+Pure: from the dicts that a turn keeps (`search.types.Trace`) to what templates show, so
+that an answer looks the same while it is written and when it is read again years later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from search.types import DegradedCode, Outcome
+
+JUST_MISSED = 5
+_PULL_COMMAND = re.compile(r"ollama pull [^\s`]*[^\s`.,;]")
+_WHY_NOT_RERANKED = {
+    DegradedCode.NO_RERANKER: "no reranker is installed",
+    DegradedCode.RERANKER_LOADING: "the reranker is still loading",
+    DegradedCode.RERANKER_UNREACHABLE: "the model server is not reachable",
+    DegradedCode.RERANKER_LATE: "the reranker did not answer in time",
+    DegradedCode.RERANKER_FAILED: "the reranker reported an error",
+}
+_STAGES = {
+    "bm25": "Keyword search",
+    "embed": "Embedding the question",
+    "dense": "Vector search",
+    "fuse": "Fusion",
+    "resolve": "Reading passages",
+    "rerank": "Reranking",
+    "total": "Retrieval in all",
+    "retrieval": "Retrieval in all",
+    "first_token": "To the first word",
+    "generation": "Writing",
+    "answer": "Writing",
+}
+
+
+class Standing(StrEnum):
+    """Whether a source's document can still be opened."""
+
+    THERE = "there"
+    DELETED = "document deleted"
+    WITHDRAWN = "no longer shared with you"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One source as its card shows it. `source` is the dict that `Trace.source()` made."""
+
+    source: Mapping[str, Any]
+    standing: Standing = Standing.THERE
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its document can be opened."""
+        return self.standing is Standing.THERE
+
+    @property
+    def kind(self) -> str:
+        """Two to four capitals for the file's icon: PDF, DOCX, HTML, MD, TXT."""
+        suffix = str(self.source["document"]).rpartition(".")[2].upper()
+        known = {"MARKDOWN": "MD", "HTM": "HTML", "TEXT": "TXT", "DOC": "DOCX"}
+        suffix = known.get(suffix, suffix)
+        return suffix if suffix in {"PDF", "DOCX", "HTML", "MD", "TXT"} else "FILE"
+
+    @property
+    def pages(self) -> str:
+        """ "page 3", "pages 3–4", or nothing for a format without pages."""
+        first, last = self.source["page_from"], self.source["page_to"]
+        if first is None:
+            return ""
+        return f"page {first}" if last in (None, first) else f"pages {first}–{last}"
+
+    @property
+    def is_reranked(self) -> bool:
+        """Whether the reranker has scored it."""
+        return self.source["rerank_rank"] is not None
+
+    @property
+    def movement(self) -> Movement:
+        """How reranking moved it."""
+        return Movement(int(self.source["movement"] or 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Places gained by reranking since fusion; negative when lost."""
+
+    places: int
+
+    @property
+    def direction(self) -> str:
+        """For the style sheet: up, down or level."""
+        return "up" if self.places > 0 else "down" if self.places < 0 else "level"
+
+    @property
+    def sign(self) -> str:
+        """▲3, ▼2 or =."""
+        return "=" if not self.places else f"{'▲' if self.places > 0 else '▼'}{abs(self.places)}"
+
+    @property
+    def words(self) -> str:
+        """The same for a screen reader."""
+        if not self.places:
+            return "same place as after fusion"
+        noun = "place" if abs(self.places) == 1 else "places"
+        return f"{'up' if self.places > 0 else 'down'} {abs(self.places)} {noun} since fusion"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Cards under one heading."""
+
+    key: str
+    title: str
+    hint: str
+    cards: Sequence[Card]
+
+
+def groups(
+    sources: Sequence[Mapping[str, Any]],
+    *,
+    standing: Callable[[int], Standing] = lambda _: Standing.THERE,
+    has_ended: bool,
+) -> list[Group]:
+    """Sort an answer's sources into the groups of the panel, each in final order.
+
+    Cited, also sent to the model, selected but not sent, and the first few after the cut.
+    Empty groups are left out. Until the answer has ended nothing counts as uncited.
+
+    Args:
+        sources: `Trace.source()` dicts, best first.
+        standing: whether the document of this id can still be opened.
+        has_ended: whether the `cited` flags are final.
+    """
+    cited, sent, not_sent, missed = [], [], [], []
+    for source in sources:
+        card = Card(source, standing(int(source["document_id"])))
+        outcome = source["outcome"]
+        if source["cited"]:
+            cited.append(card)
+        elif outcome == Outcome.SELECTED:
+            sent.append(card)
+        elif outcome == Outcome.NOT_SENT:
+            not_sent.append(card)
+        elif outcome == Outcome.BELOW_TOP_N and len(missed) < JUST_MISSED:
+            missed.append(card)
+    is_sent_title = "Also sent to the model" if cited or has_ended else "Sent to the model"
+    found = (
+        Group("cited", "Cited", "", cited),
+        Group("sent", is_sent_title, "", sent),
+        Group("not-sent", "Not sent", "Selected, but there was no room for it.", not_sent),
+        Group("missed", "Just missed", "Ranked right after the last one that was sent.", missed),
+    )
+    return [group for group in found if group.cards]
+
+
+def with_cited(
+    sources: Sequence[Mapping[str, Any]], cited: Collection[int]
+) -> list[dict[str, Any]]:
+    """The same sources, with those of these ranks marked as cited and no other."""
+    return [{**source, "cited": source["rank"] in cited} for source in sources]
+
+
+def shown_count(sources: Sequence[Mapping[str, Any]]) -> int:
+    """How many sources an answer rests on: those that were selected."""
+    return sum(
+        1 for s in sources if s["cited"] or s["outcome"] in (Outcome.SELECTED, Outcome.NOT_SENT)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A degraded stage in a sentence; `command` is the part of it that is typed in a terminal."""
+
+    code: str
+    before: str
+    command: str = ""
+    after: str = ""
+
+
+def notice(code: str, sentence: str) -> Notice:
+    """Split the `ollama pull …` line from the sentence around it."""
+    found = _PULL_COMMAND.search(sentence)
+    if found is None:
+        return Notice(code, sentence)
+    return Notice(code, sentence[: found.start()], found.group(), sentence[found.end() :])
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The line under an answer, and the timings behind it."""
+
+    line: str
+    timings: Sequence[tuple[str, str]] = field(default_factory=tuple)
+
+
+def figures(
+    trace: Mapping[str, Any] | None,
+    *,
+    degraded: Sequence[Mapping[str, Any]] = (),
+    timings_ms: Mapping[str, float] | None = None,
+) -> Figures | None:
+    """The line of figures for a stored trace; None when nothing was retrieved yet.
+
+    "100 candidates · 24 of 100 reranked on cpu in 1.9 s · 3 truncated", or
+    "100 candidates · not reranked: no reranker is installed".
+
+    Args:
+        trace: `Trace.to_json()`.
+        degraded: the turn's `[{code, sentence}]`, those of retrieval among them.
+        timings_ms: the turn's own timings, shown after the retrieval's.
+    """
+    if not trace:
+        return None
+    in_pool = [c for c in trace["candidates"] if c["outcome"] != Outcome.OUTSIDE_POOL]
+    stages = trace["stage_timings_ms"]
+    parts = [_count(len(in_pool), "candidate")]
+    if in_pool:
+        parts += _rerank_parts(trace, [*trace["degraded"], *degraded], of=len(in_pool))
+    shown = {**stages, **(timings_ms or {})}
+    timings = [(_STAGES.get(k, k.replace("_", " ").capitalize()), duration(v))
+               for k, v in shown.items()]  # fmt: skip
+    return Figures(" · ".join(parts), tuple(dict(timings).items()))
+
+
+def _rerank_parts(
+    trace: Mapping[str, Any], degraded: Sequence[Mapping[str, Any]], *, of: int
+) -> list[str]:
+    report = trace["rerank"]
+    if not report["reranked"]:
+        why = next((_WHY_NOT_RERANKED[d["code"]] for d in degraded
+                    if d["code"] in _WHY_NOT_RERANKED), "it is switched off")  # fmt: skip
+        return [f"not reranked: {why}"]
+    count = str(of) if report["reranked"] == of else f"{report['reranked']} of {of}"
+    where = f" on {report['device']}" if report["device"] else ""
+    milliseconds = trace["stage_timings_ms"].get("rerank")
+    time = f" in {duration(milliseconds)}" if milliseconds is not None else ""
+    parts = [f"{count} reranked{where}{time}"]
+    if report["truncated"]:
+        parts.append(f"{report['truncated']} truncated")
+    return parts
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def duration(milliseconds: float) -> str:
+    """41 ms, 1.9 s, 2 min 5 s."""
+    if milliseconds < 999.5:
+        return f"{milliseconds:.0f} ms" if milliseconds >= 0.95 else "<1 ms"
+    seconds = milliseconds / 1000
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"

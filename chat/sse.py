@@ -1,0 +1,82 @@
+"""Server-sent events on the wire: one message as bytes, and a stream that never goes silent.
+
+The format is that of the HTML standard, section 9.2: an optional `id`, an `event` name and
+the data, one `data:` line for each of its lines, ended by an empty line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+
+HEARTBEAT_SECONDS = 15.0
+RETRY_MS = 1000
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One event for the browser. `id` is None for one that a resumed stream does not count."""
+
+    name: str
+    data: str
+    id: int | None = None
+
+
+def encode(message: Message) -> bytes:
+    """One message in the wire format, UTF-8, its empty line included.
+
+    Data that is empty is sent as a space: a browser drops an event without data.
+    """
+    lines = [] if message.id is None else [f"id: {message.id}"]
+    lines.append(f"event: {message.name}")
+    lines += [f"data: {line}" for line in _LINE_END.split(message.data or " ")]
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def last_event_id(header: str, query: str) -> int:
+    """The number of the last event that the browser has: the header's, else the query's, else 0.
+
+    Anything that is not a whole number from 0 counts as absent: the worst that follows is
+    a replay from the start.
+    """
+    for value in (header, query):
+        if value.isascii() and value.isdigit():
+            return int(value[:18])
+    return 0
+
+
+async def stream(
+    messages: AsyncIterator[Message], *, heartbeat_seconds: float = HEARTBEAT_SECONDS
+) -> AsyncGenerator[bytes]:
+    """Encode messages as they come; a comment whenever nothing came for `heartbeat_seconds`.
+
+    Closing the generator (the browser is gone) ends the wait for the next message and
+    closes `messages`, and does nothing else: whatever produces them goes on.
+    """
+    yield f"retry: {RETRY_MS}\n\n".encode()
+    waiting: asyncio.Task[Message | None] | None = None
+    try:
+        while True:
+            waiting = waiting or asyncio.create_task(_next(messages))
+            done, _ = await asyncio.wait({waiting}, timeout=heartbeat_seconds)
+            if not done:
+                yield b": still here\n\n"
+                continue
+            message, waiting = waiting.result(), None
+            if message is None:
+                return
+            yield encode(message)
+    finally:
+        if waiting is not None:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        if isinstance(messages, AsyncGenerator):
+            await messages.aclose()
+
+
+async def _next(messages: AsyncIterator[Message]) -> Message | None:
+    return await anext(messages, None)

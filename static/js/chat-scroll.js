@@ -1,0 +1,50 @@
+// Following the answer: the page stays at its end while the reader is there, and never
+// pulls them back from where they went. A button leads to the latest text.
+const scroller = document.querySelector("[data-chat-scroll]");
+const jump = document.querySelector("[data-jump]");
+const SLACK_PX = 48;
+
+function distance() {
+  return scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
+}
+
+let follows = true;
+
+function toEnd() {
+  scroller.scrollTop = scroller.scrollHeight;
+}
+
+if (scroller && jump) {
+  scroller.addEventListener(
+    "scroll",
+    () => {
+      follows = distance() < SLACK_PX;
+      jump.hidden = follows;
+    },
+    { passive: true },
+  );
+
+  // The observer sees every growth: new text, a wider window, an opened detail.
+  new ResizeObserver(() => {
+    if (follows) toEnd();
+    jump.hidden = distance() < SLACK_PX;
+  }).observe(document.getElementById("turns"));
+
+  jump.addEventListener("click", () => {
+    follows = true;
+    toEnd();
+    jump.hidden = true;
+  });
+
+  // A new question is always shown, wherever the reader was.
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target?.id === "turns") {
+      follows = true;
+      toEnd();
+    }
+  });
+
+  const wanted = location.hash && document.getElementById(location.hash.slice(1));
+  if (wanted) wanted.scrollIntoView();
+  else if (document.querySelector(".turn")) toEnd();
+}
