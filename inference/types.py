@@ -24,7 +24,8 @@ class ModelInfo:
 
     `revision` names the exact weights (a hub commit or a digest of the files); caches
     and stored embeddings are keyed by `model_id` and `revision`. `max_tokens` counts
-    special tokens. `dimension` is 0 for a reranker.
+    special tokens. `dimension` is 0 for a reranker. `tokens_per_second` is the speed that
+    the server measured of late, 0 where it has not: what a time budget is turned into.
     """
 
     model_id: str
@@ -33,6 +34,7 @@ class ModelInfo:
     dtype: str
     max_tokens: int
     dimension: int = 0
+    tokens_per_second: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
