@@ -1,0 +1,116 @@
+"""The sentences people read when a stage of retrieval was missing or late."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inference.errors import (
+    InferenceBusy,
+    InferenceError,
+    InferenceLate,
+    InferenceUnreachable,
+    ModelLoading,
+    NoModel,
+)
+from search.types import Degradation, DegradedCode
+
+# What happened and what to do, by the kind of failure of the model server.
+_REASONS: tuple[tuple[type[InferenceError], DegradedCode, str, str], ...] = (
+    (
+        NoModel,
+        DegradedCode.NO_RERANKER,
+        "no {model} is installed",
+        "Ask the administrator to install one.",
+    ),
+    (
+        ModelLoading,
+        DegradedCode.RERANKER_LOADING,
+        "the {model} is still being loaded",
+        "Ask again in a minute.",
+    ),
+    (
+        InferenceUnreachable,
+        DegradedCode.RERANKER_UNREACHABLE,
+        "the model server is not reachable",
+        "Ask the administrator to start it.",
+    ),
+    (
+        InferenceLate,
+        DegradedCode.RERANKER_LATE,
+        "the model server did not answer in time",
+        "Ask again when it is less busy.",
+    ),
+    (
+        InferenceBusy,
+        DegradedCode.RERANKER_LATE,
+        "the model server is busy",
+        "Ask again in a moment.",
+    ),
+    (
+        InferenceError,
+        DegradedCode.RERANKER_FAILED,
+        "the model server reported an error",
+        "The administrator finds the details in the log.",
+    ),
+)
+
+
+def _reason(error: InferenceError, model: str) -> tuple[DegradedCode, str, str]:
+    for kind, code, what, remedy in _REASONS:
+        if isinstance(error, kind):
+            return code, what.format(model=model), remedy
+    raise TypeError(f"{error!r} is no InferenceError")
+
+
+def no_reranker(reason: str) -> Degradation:
+    """The model server has none; `reason` is its own clause about why."""
+    reason = reason or "no reranker is installed"
+    return Degradation(
+        DegradedCode.NO_RERANKER, f"Not reranked: {reason}. The order is that of fusion."
+    )
+
+
+def not_reranked(error: InferenceError, *, reranked: int, pool: int) -> Degradation:
+    """The reranker failed, before the first passage or on the way."""
+    code, what, remedy = _reason(error, "reranker")
+    if reranked:
+        return Degradation(
+            code,
+            f"Only {reranked} of {pool} passages were reranked: {what}. The others follow in "
+            "the order of fusion.",
+        )
+    if code is DegradedCode.NO_RERANKER:
+        return no_reranker(what)
+    return Degradation(code, f"Not reranked: {what}. The order is that of fusion. {remedy}")
+
+
+def question_not_embedded(error: InferenceError) -> Degradation:
+    """No vector of the question, so no search by meaning."""
+    _, what, remedy = _reason(error, "embedding model")
+    return Degradation(
+        DegradedCode.EMBEDDER_UNREACHABLE, f"Not searched by meaning: {what}. {remedy}"
+    )
+
+
+def vectors_unavailable(corpora: Sequence[str], *, of: int, reason: str) -> Degradation:
+    """The vector store failed for these corpora out of all that were asked."""
+    where = "" if len(corpora) == of else f" in {_listed(corpora)}"
+    return Degradation(
+        DegradedCode.VECTORS_UNAVAILABLE,
+        f"Not searched by meaning{where}: {reason}. Ask the administrator to look at the "
+        "status page.",
+    )
+
+
+def lexical_unavailable(corpora: Sequence[str], *, of: int, reason: str) -> Degradation:
+    """The keyword index failed for these corpora out of all that were asked."""
+    where = "" if len(corpora) == of else f" in {_listed(corpora)}"
+    return Degradation(
+        DegradedCode.LEXICAL_UNAVAILABLE,
+        f"Not searched by keywords{where}: {reason}. Ask the administrator to rebuild the "
+        "keyword index.",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"“{name}”" for name in names)

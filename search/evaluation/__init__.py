@@ -1,0 +1,1 @@
+"""Measuring retrieval: collections with judgements, metrics with intervals, runs per stage."""
