@@ -8,7 +8,8 @@ IngestionError
 │   └── UploadRefused       the upload was not accepted: duplicate, too_large, empty, disk_full ...
 └── TransientError          retried: a service is away
     ├── VectorStoreError    Chroma does not answer, or answers with an error
-    └── LexicalIndexError   the lexical index cannot be read or written now
+    ├── LexicalIndexError   the lexical index cannot be read or written now
+    └── EmbedderChanged     the model server embeds with another model than the corpus has
 
 `SENTENCES` gives for every stored code the full sentence that people read.
 """
@@ -45,6 +46,16 @@ SENTENCES: dict[str, str] = {
     "inference_late": "The model server did not answer in time. Processing goes on by itself.",
     "model_loading": "The model is still loading. Processing goes on by itself.",
     "no_model": "No embedding model is installed on the model server. Ask the administrator.",
+    "inference_rejected": "The model server refused a passage of this file. The administrator can "
+    "see the details.",
+    "inference_error": "The model server answered with an error. Processing goes on by itself.",
+    "embedder_changed": "The model server now uses another embedding model than this corpus was "
+    "built with. Ask the administrator to set the former model again.",
+    "database": "The database was busy or unreachable. Processing goes on by itself.",
+    "file_missing": "The stored file is missing. Delete the document and upload the file again.",
+    "not_found": "There is no such file. Check the path.",
+    "unreadable": "The file may not be read. Check its permissions.",
+    "corpus_gone": "This corpus has been deleted. Choose another one.",
     "internal_error": "Something unexpected went wrong. The administrator can see the details; "
     "try again later.",
 }
@@ -87,9 +98,18 @@ class ParserCrashed(PermanentError):
 
 
 class UploadRefused(PermanentError):
-    """The upload was not accepted; nothing was stored."""
+    """The upload was not accepted; nothing was stored.
+
+    `document_id` is the document that the corpus already holds when the code is `duplicate`.
+    """
 
     code = "unsupported"
+
+    def __init__(
+        self, message: str = "", *, code: str | None = None, document_id: int | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.document_id = document_id
 
 
 class VectorStoreError(TransientError):
@@ -102,3 +122,9 @@ class LexicalIndexError(TransientError):
     """The lexical index cannot be read or written now."""
 
     code = "lexical_index"
+
+
+class EmbedderChanged(TransientError):
+    """The model server embeds with another model than the index was built with."""
+
+    code = "embedder_changed"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from ingestion.errors import SENTENCES
@@ -34,13 +35,17 @@ class CorpusQuerySet(models.QuerySet["Corpus"]):
         """Corpora this person may search: their own, and those open to everybody signed in."""
         if not user.is_authenticated or not user.is_active:
             return self.none()
-        return self.filter(Q(owner=user) | Q(visibility=Corpus.Visibility.OPEN))
+        return self.present().filter(Q(owner=user) | Q(visibility=Corpus.Visibility.OPEN))
 
     def editable_by(self, user: User | AnonymousUser) -> CorpusQuerySet:
         """Corpora whose documents this person may add, retry and delete: their own."""
         if not user.is_authenticated or not user.is_active:
             return self.none()
-        return self.filter(owner=user)
+        return self.present().filter(owner=user)
+
+    def present(self) -> CorpusQuerySet:
+        """Corpora that nobody has deleted; the others only wait until their stores are purged."""
+        return self.filter(deleted_at=None)
 
 
 class Corpus(models.Model):
@@ -62,6 +67,7 @@ class Corpus(models.Model):
         max_length=10, default="en", help_text="Language of the keyword analyser."
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = CorpusQuerySet.as_manager()
 
@@ -145,6 +151,27 @@ class DocumentQuerySet(models.QuerySet["Document"]):
         """Documents that no worker holds now."""
         return self.filter(Q(lease_until=None) | Q(lease_until__lt=timezone.now()))
 
+    def in_turn(self) -> DocumentQuerySet:
+        """Documents that a worker could take now, in the order in which it should.
+
+        Oldest first for each owner, owners in rotation: a thousand files of one person do
+        not keep another's single file waiting. What waits before a retry is left out, and
+        so are corpora being deleted, which go as a whole.
+        """
+        now = timezone.now()
+        place = Window(
+            RowNumber(),
+            partition_by=[F("corpus__owner")],
+            order_by=[F("created_at").asc(), F("pk").asc()],
+        )
+        return (
+            self.unfinished()
+            .unleased()
+            .filter(Q(retry_at=None) | Q(retry_at__lte=now), corpus__deleted_at=None)
+            .annotate(place=place)
+            .order_by("place", "created_at", "pk")
+        )
+
     def claim(self, pk: int, *, lease_seconds: int) -> Document | None:
         """Take the document for one worker, or return None if it is not to be had.
 
@@ -172,7 +199,8 @@ class Document(models.Model):
 
     The state names the stage to do; `lease_until` says whether somebody is at it.
     `claims` counts the times a worker took it and fences off the slower of two;
-    `crashes` counts only the deaths of the document's own parser.
+    `crashes` counts only the deaths of the document's own parser. A document in a working
+    state with an `error_code` waits for a service until `retry_at`.
     """
 
     class State(models.TextChoices):
@@ -217,6 +245,7 @@ class Document(models.Model):
     crashes = models.PositiveIntegerField(default=0)
     lease_until = models.DateTimeField(null=True, blank=True)
     nudged_at = models.DateTimeField(null=True, blank=True)
+    retry_at = models.DateTimeField(null=True, blank=True)
 
     pages = models.PositiveIntegerField(default=0)
     chunk_count = models.PositiveIntegerField(default=0)
@@ -269,6 +298,11 @@ class Document(models.Model):
             setattr(self, name, value)
         return True
 
+    def renew(self, *, lease_seconds: int) -> bool:
+        """Keep the lease and change nothing else. False if another worker took over."""
+        until = timezone.now() + timedelta(seconds=lease_seconds)
+        return bool(self._fenced().update(lease_until=until))
+
     def release(self, **changes: Any) -> bool:
         """Write `changes` and give the lease back. False if another worker took over."""
         now = timezone.now()
@@ -278,7 +312,11 @@ class Document(models.Model):
         mine = self._fenced()
         if self.state != self.State.DELETING:
             mine = mine.exclude(state=self.State.DELETING)
-        return bool(mine.update(**changes))
+        if not mine.update(**changes):
+            return False
+        for name, value in changes.items():
+            setattr(self, name, value)
+        return True
 
 
 class DocumentPart(models.Model):

@@ -1,0 +1,83 @@
+"""Telling the workers that there is work. A nudge may be lost; the row may not.
+
+The document row is the outbox: a nudge is a Celery message with its id, sent when the row is
+committed, when a worker is done with another one, and by `reconcile` every 20 s. Only
+`QUEUE_ROOM` messages are in the queue at a time, in the fair order of `in_turn`: more would
+put one person's bulk upload ahead of everybody's next file. A message too many does no harm,
+because only the claimer of a row works on it.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import redis
+from celery import current_app
+from django.db.models import Q
+from django.utils import timezone
+from kombu.exceptions import KombuError
+
+from ingestion.models import Corpus, Document, DocumentQuerySet
+
+logger = logging.getLogger(__name__)
+
+QUEUE_ROOM = 64
+# A nudged row is left alone this long, unless its worker gives it back sooner.
+NUDGE_GUARD_SECONDS = 60
+BROKER_ERRORS = (KombuError, redis.RedisError, OSError)
+
+
+def nudge_waiting() -> int:
+    """Send messages for waiting documents while the queue has room. Returns how many.
+
+    A broker that is away is logged and not an error: whoever calls this has done their part
+    with the commit of the row.
+    """
+    sent = 0
+    try:
+        room = QUEUE_ROOM - messages_waiting()
+        for pk in _due()[: max(0, room)].values_list("pk", flat=True):
+            sent += _nudge(pk)
+        for pk in Corpus.objects.exclude(deleted_at=None).values_list("pk", flat=True):
+            current_app.send_task("ingestion.tasks.purge_corpus", [pk])
+    except BROKER_ERRORS as exc:
+        logger.warning("no worker could be told of waiting documents: %s", exc)
+    return sent
+
+
+def messages_waiting() -> int:
+    """How many messages lie in the queue. Raises one of BROKER_ERRORS when Redis is away."""
+    with current_app.pool.acquire(block=True) as connection:
+        client = connection.default_channel.client
+        return int(client.llen(current_app.conf.task_default_queue))
+
+
+def worker_answers(timeout_seconds: float) -> bool:
+    """Whether any worker replies to a ping within this time."""
+    try:
+        return bool(current_app.control.ping(timeout=timeout_seconds))
+    except BROKER_ERRORS:
+        return False
+
+
+def _due() -> DocumentQuerySet:
+    return Document.objects.in_turn().filter(_unguarded())
+
+
+def _unguarded() -> Q:
+    guard = timezone.now() - timedelta(seconds=NUDGE_GUARD_SECONDS)
+    return Q(nudged_at=None) | Q(nudged_at__lt=guard)
+
+
+def _nudge(pk: int) -> bool:
+    """Send one message, unless somebody else just did."""
+    row = Document.objects.filter(pk=pk)
+    if not row.filter(_unguarded()).update(nudged_at=timezone.now()):
+        return False
+    try:
+        current_app.send_task("ingestion.tasks.ingest_document", [pk])
+    except BROKER_ERRORS:
+        row.update(nudged_at=None)
+        raise
+    return True

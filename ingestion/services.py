@@ -1,0 +1,196 @@
+"""What people do to corpora and documents: make, upload, retry, delete.
+
+Each function commits what was asked for and nudges the workers; none of them waits for a
+service. The work itself is in `pipeline.py` and `purge.py`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from django.db import transaction
+from django.db.models import Count, Min, Q
+from django.utils import timezone
+
+from ingestion import blobs, nudges
+from ingestion.conf import ingestion_settings
+from ingestion.errors import ParseError, UploadRefused
+from ingestion.models import Corpus, Document, new_key
+from ingestion.parsing import sniff
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+    from ingestion.models import DocumentQuerySet
+
+State = Document.State
+# Gone for a person who uploads: a failed document may be uploaded again.
+NOT_HELD = (State.FAILED, State.DELETING)
+
+
+def create_corpus(
+    *,
+    owner: User,
+    name: str,
+    description: str = "",
+    visibility: str = Corpus.Visibility.PRIVATE,
+    language: str = "en",
+) -> Corpus:
+    """Make a corpus.
+
+    Raises:
+        django.core.exceptions.ValidationError: the name is empty, too long or in use.
+    """
+    corpus = Corpus(
+        owner=owner,
+        name=name.strip(),
+        description=description.strip(),
+        visibility=visibility,
+        language=language,
+    )
+    corpus.full_clean()
+    corpus.save(force_insert=True)
+    return corpus
+
+
+def receive(*, corpus: Corpus, person: User | None, name: str, content: BinaryIO) -> Document:
+    """Take a file in: when this returns, its bytes and its row survive a power cut.
+
+    Args:
+        corpus: one that the person may edit; the caller has checked that.
+        person: who uploads, for the record.
+        name: what the file is called; only a label.
+        content: the bytes, read once to the end.
+
+    Raises:
+        UploadRefused: `empty`, `too_large`, `disk_full`, `duplicate` (with the id of the
+            document that is there), `corpus_gone`, or what `sniff` found: `unsupported`,
+            `type_mismatch`, `password`, `corrupt`, `no_text`. Nothing is left behind.
+    """
+    settings = ingestion_settings()
+    key, name = new_key(), blobs.clean_name(name)
+    draft = blobs.write_draft(
+        content,
+        settings.blobs_dir,
+        key,
+        max_bytes=settings.upload_max_bytes,
+        floor_bytes=settings.disk_floor_bytes,
+    )
+    try:
+        kind = sniff(draft.path, name)
+        _refuse_duplicate(corpus, draft.sha256)
+        blobs.publish(draft, settings.blobs_dir, key)
+        with transaction.atomic():
+            # The lock makes two uploads of one file at one moment come one after the other.
+            if not Corpus.objects.present().select_for_update().filter(pk=corpus.pk).first():
+                raise UploadRefused("deleted meanwhile", code="corpus_gone")
+            _refuse_duplicate(corpus, draft.sha256)
+            document = Document.objects.create(
+                corpus=corpus,
+                uploaded_by=person,
+                name=name,
+                format=kind.value,
+                size_bytes=draft.size_bytes,
+                sha256=draft.sha256,
+                blob_key=key,
+            )
+    except ParseError as exc:
+        draft.path.unlink(missing_ok=True)
+        raise UploadRefused(str(exc), code=exc.code) from exc
+    except BaseException:
+        draft.path.unlink(missing_ok=True)
+        blobs.remove(settings.blobs_dir, key)
+        raise
+    _nudge_on_commit()
+    return document
+
+
+def retry(*, documents: DocumentQuerySet) -> int:
+    """Begin anew with documents that failed, and at once with those that wait for a service.
+
+    Returns how many. Embeddings that are there are kept.
+    """
+    now = timezone.now()
+    failed = documents.filter(state__in=(State.FAILED, State.QUARANTINED)).update(
+        state=State.RECEIVED,
+        state_since=now,
+        error_code="",
+        error_detail="",
+        crashes=0,
+        retry_at=None,
+        nudged_at=None,
+    )
+    waiting = documents.unfinished().exclude(retry_at=None)
+    waiting = waiting.update(retry_at=None, nudged_at=None)
+    _nudge_on_commit()
+    return failed + waiting
+
+
+def request_deletion(*, documents: DocumentQuerySet) -> int:
+    """Hide documents at once and for good; workers purge what they left. Returns how many.
+
+    It wins over a stage that is running: the worker's next write finds the row taken.
+    """
+    count = documents.exclude(state=State.DELETING).update(
+        state=State.DELETING,
+        state_since=timezone.now(),
+        error_code="",
+        error_detail="",
+        retry_at=None,
+        nudged_at=None,
+    )
+    _nudge_on_commit()
+    return count
+
+
+def delete_corpus(*, corpus: Corpus) -> None:
+    """Hide a corpus and its documents at once and for good; workers purge what they left.
+
+    The name is free again at once.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        request_deletion(documents=Document.objects.filter(corpus=corpus))
+        Corpus.objects.present().filter(pk=corpus.pk).update(
+            deleted_at=now, name=f"{corpus.name[:90]} (deleted {new_key()})"
+        )
+
+
+def blob_path(document: Document) -> Path:
+    """Where the uploaded bytes of a document lie."""
+    return blobs.blob_file(ingestion_settings().blobs_dir, document.blob_key)
+
+
+def queue_state() -> dict[str, Any]:
+    """How the work stands, from SQL alone.
+
+    Keys: `waiting`, `working`, `blocked` (waiting for a service), `deleting`, `failed`:
+    documents; `oldest_waiting_seconds`: float or None.
+    """
+    now = timezone.now()
+    leased = Q(lease_until__gte=now)
+    queued = Q(state__in=[s for s in Document.WORK_STATES if s != State.DELETING])
+    counts = Document.objects.aggregate(
+        waiting=Count("pk", filter=queued & ~leased & Q(error_code="")),
+        blocked=Count("pk", filter=queued & ~leased & ~Q(error_code="")),
+        working=Count("pk", filter=queued & leased),
+        deleting=Count("pk", filter=Q(state=State.DELETING)),
+        failed=Count("pk", filter=Q(state__in=(State.FAILED, State.QUARANTINED))),
+        oldest=Min("state_since", filter=queued & ~leased),
+    )
+    oldest = counts.pop("oldest")
+    age: timedelta | None = now - oldest if oldest else None
+    return {**counts, "oldest_waiting_seconds": age.total_seconds() if age else None}
+
+
+def _refuse_duplicate(corpus: Corpus, sha256: str) -> None:
+    held = Document.objects.filter(corpus=corpus, sha256=sha256).exclude(state__in=NOT_HELD)
+    pk = held.order_by("pk").values_list("pk", flat=True).first()
+    if pk is not None:
+        raise UploadRefused("same content", code="duplicate", document_id=pk)
+
+
+def _nudge_on_commit() -> None:
+    transaction.on_commit(nudges.nudge_waiting, robust=True)
