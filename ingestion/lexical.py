@@ -152,7 +152,8 @@ def _runs(text: str) -> Iterator[tuple[str, bool]]:
     if text.isascii():
         yield text, False
         return
-    text = unicodedata.normalize("NFKC", text)
+    # A lone surrogate is no character and cannot be encoded; it becomes a question mark.
+    text = unicodedata.normalize("NFKC", text.encode(errors="replace").decode())
     end = 0
     for match in _UNSPACED.finditer(text):
         if match.start() > end:

@@ -122,7 +122,8 @@ def retrieve(
     _check(settings)
     started = time.perf_counter()
     tell = on_stage or (lambda line: None)
-    question = question.strip()
+    # Lone surrogates, which a browser can send, fit into no encoding.
+    question = question.encode(errors="replace").decode().strip()
     scopes = _scopes(corpora, services.lexical_dir) if question and corpora else []
     if not scopes:
         return Trace(question, settings, (), {}, {"total": _ms_since(started)})

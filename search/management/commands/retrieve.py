@@ -53,7 +53,7 @@ class Command(BaseCommand):
                 corpora=[corpus],
                 settings=settings,
                 services=search_services(),
-                on_stage=self.stderr.write,
+                on_stage=lambda line: self.stderr.write(line, style_func=str),
             )
         except SearchError as exc:
             raise CommandError(exc.sentence) from exc
