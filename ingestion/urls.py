@@ -1,6 +1,22 @@
 """Addresses of the ingestion pages."""
 
-from django.urls import URLPattern
+from django.urls import path
+
+from ingestion import views
 
 app_name = "ingestion"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("corpora/", views.corpora, name="corpora"),
+    path("corpora/new/", views.create_corpus, name="create_corpus"),
+    path("corpora/<int:corpus_id>/", views.corpus, name="corpus"),
+    path("corpora/<int:corpus_id>/settings/", views.edit_corpus, name="edit_corpus"),
+    path("corpora/<int:corpus_id>/delete/", views.delete_corpus, name="delete_corpus"),
+    path("corpora/<int:corpus_id>/documents/", views.upload, name="upload"),
+    path("corpora/<int:corpus_id>/documents/table/", views.documents, name="documents"),
+    path("corpora/<int:corpus_id>/documents/retry/", views.retry, name="retry"),
+    path("corpora/<int:corpus_id>/documents/delete/", views.delete, name="delete"),
+    path("corpora/<int:corpus_id>/documents/enabled/", views.set_enabled, name="set_enabled"),
+    path("corpora/<int:corpus_id>/queue/", views.queue, name="queue"),
+    path("documents/<int:document_id>/", views.document, name="document"),
+    path("documents/<int:document_id>/file/", views.original, name="original"),
+]

@@ -1,0 +1,111 @@
+"""What the pages list: corpora with their counts, and a corpus's documents, filtered.
+
+Each list costs a fixed number of queries, however long it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from django.core.paginator import Page, Paginator
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import Coalesce
+
+from ingestion.models import Corpus, CorpusQuerySet, Document, DocumentQuerySet
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+
+PAGE_SIZE = 50
+State = Document.State
+FAILED = (State.FAILED, State.QUARANTINED)
+WORKING = tuple(state for state in Document.WORK_STATES if state != State.DELETING)
+FILTERS = {
+    "": ("All", Q()),
+    "ready": ("Ready", Q(state=State.READY, enabled=True)),
+    "working": ("In progress", Q(state__in=WORKING)),
+    "failed": ("Failed", Q(state__in=FAILED)),
+    "off": ("Switched off", Q(enabled=False)),
+}
+
+
+def corpora_of(person: User | AnonymousUser) -> CorpusQuerySet:
+    """The corpora this person may read, each with `ready`, `working`, `failed`, `passages`."""
+    shown = Q(documents__state__in=[s for s in State if s != State.DELETING])
+    return (
+        Corpus.objects.readable_by(person)
+        .select_related("owner")
+        .annotate(
+            total=Count("documents", filter=shown),
+            ready=Count("documents", filter=Q(documents__state=State.READY)),
+            working=Count("documents", filter=Q(documents__state__in=WORKING)),
+            failed=Count("documents", filter=Q(documents__state__in=FAILED)),
+            passages=Coalesce(
+                Sum("documents__chunk_count", filter=Q(documents__state=State.READY)), 0
+            ),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Documents of a corpus by how they fare."""
+
+    total: int
+    ready: int
+    working: int
+    failed: int
+    off: int
+    passages: int
+
+    def count(self, name: str) -> int:
+        """The number of documents that the filter of this name shows."""
+        return self.total if not name else int(getattr(self, name))
+
+
+def summarise(corpus: Corpus) -> Summary:
+    """Count a corpus's documents in one query."""
+    counts = corpus.documents.exclude(state=State.DELETING).aggregate(
+        total=Count("pk"),
+        ready=Count("pk", filter=FILTERS["ready"][1]),
+        working=Count("pk", filter=FILTERS["working"][1]),
+        failed=Count("pk", filter=FILTERS["failed"][1]),
+        off=Count("pk", filter=FILTERS["off"][1]),
+        passages=Coalesce(Sum("chunk_count", filter=Q(state=State.READY)), 0),
+    )
+    return Summary(**counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What of a corpus's documents is to be listed, as the address says it."""
+
+    state: str = ""
+    name: str = ""
+    page: int = 1
+
+    @classmethod
+    def read(cls, values: dict[str, str]) -> Filter:
+        """Take what is sensible of a query string, and the defaults for the rest."""
+        state, page = values.get("state", ""), values.get("page", "")
+        return cls(
+            state=state if state in FILTERS else "",
+            name=values.get("q", "").strip()[:200],
+            page=int(page) if page.isdecimal() and len(page) < 7 else 1,
+        )
+
+    @property
+    def query(self) -> str:
+        """This filter as a query string, with its question mark; empty when it is the default."""
+        values = {"state": self.state, "q": self.name, "page": self.page if self.page > 1 else ""}
+        pairs = {name: value for name, value in values.items() if value}
+        return f"?{urlencode(pairs)}" if pairs else ""
+
+    def apply(self, documents: DocumentQuerySet) -> Page[Document]:
+        """The page of documents, newest first; the nearest page there is."""
+        found = documents.exclude(state=State.DELETING).filter(FILTERS[self.state][1])
+        if self.name:
+            found = found.filter(Q(name__icontains=self.name) | Q(title__icontains=self.name))
+        return Paginator(found, PAGE_SIZE).get_page(self.page)

@@ -1,0 +1,120 @@
+"""A document as it is read: one part at a time, with a passage marked in its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ingestion.models import Chunk, Document, DocumentPart
+from ingestion.types import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A run of text that is marked or not. `is_first` holds for the first marked one."""
+
+    text: str
+    marked: bool
+    is_first: bool = False
+
+
+def stretches(text: str, spans: Iterable[tuple[int, int]]) -> list[Stretch]:
+    """Cut `text` at the bounds of `spans`; joined again, the stretches are `text`.
+
+    Args:
+        text: the text of one part.
+        spans: half-open ranges of characters; what lies outside the text is ignored,
+            ranges that overlap or touch become one.
+    """
+    result: list[Stretch] = []
+    position = 0
+    for start, end in _merged(spans, length=len(text)):
+        if start > position:
+            result.append(Stretch(text[position:start], marked=False))
+        is_first = not any(stretch.marked for stretch in result)
+        result.append(Stretch(text[start:end], marked=True, is_first=is_first))
+        position = end
+    if position < len(text):
+        result.append(Stretch(text[position:], marked=False))
+    return result
+
+
+def _merged(spans: Iterable[tuple[int, int]], *, length: int) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted((max(0, start), min(length, end)) for start, end in spans):
+        if end <= start:
+            continue
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One part of a document as the page shows it.
+
+    parts: (number, label) of every part, for the picker; a number is the page's own where
+        the format has pages, the part's place otherwise.
+    index: this part's place in `parts`, from 0.
+    is_marked: whether the chunk asked for has text on this part.
+    """
+
+    parts: Sequence[tuple[int, str]]
+    index: int
+    text: Sequence[Stretch]
+    is_marked: bool
+
+    @property
+    def number(self) -> int:
+        """What the address calls this part."""
+        return self.parts[self.index][0]
+
+    @property
+    def label(self) -> str:
+        """What people call this part."""
+        return self.parts[self.index][1]
+
+    @property
+    def previous(self) -> int | None:
+        """The number of the part before."""
+        return self.parts[self.index - 1][0] if self.index else None
+
+    @property
+    def next(self) -> int | None:
+        """The number of the part after."""
+        return self.parts[self.index + 1][0] if self.index + 1 < len(self.parts) else None
+
+
+def open_part(document: Document, *, number: int | None, chunk: Chunk | None) -> View | None:
+    """The part asked for, with the chunk marked. None while there is no text.
+
+    Args:
+        document: whose text.
+        number: a page of the document, or the place of a part where the format has no
+            pages, the nearest if there is no such one; None for where the chunk begins,
+            or the beginning.
+        chunk: the passage to mark.
+    """
+    rows = list(document.parts.values_list("ordinal", "page"))
+    if not rows:
+        return None
+    parts = _numbered([page for _, page in rows])
+    spans = [Span(*span) for span in chunk.spans] if chunk else []
+    if number is None:
+        wanted = spans[0].part if spans else None
+        index = next((i for i, (ordinal, _) in enumerate(rows) if ordinal == wanted), 0)
+    else:
+        index = min(range(len(parts)), key=lambda i: abs(parts[i][0] - number))
+    ordinal = rows[index][0]
+    text = DocumentPart.objects.get(document=document, ordinal=ordinal).text
+    here = [(span.start, span.end) for span in spans if span.part == ordinal]
+    return View(parts=parts, index=index, text=stretches(text, here), is_marked=bool(here))
+
+
+def _numbered(pages: Sequence[int | None]) -> list[tuple[int, str]]:
+    known = [page for page in pages if page is not None]
+    if len(set(known)) == len(pages):
+        return [(page, f"Page {page}") for page in known]
+    return [(place, f"Part {place}") for place in range(1, len(pages) + 1)]

@@ -1,0 +1,390 @@
+"""Pages of corpora and documents. What one may not see is not there: 404."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.core.paginator import Paginator
+from django.db.models import Sum
+from django.db.models.functions import Coalesce
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    JsonResponse,
+    StreamingHttpResponse,
+)
+from django.shortcuts import aget_object_or_404, get_object_or_404, redirect, render
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.http import content_disposition_header
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
+from django_htmx.middleware import HtmxDetails
+
+from ingestion import reader, services
+from ingestion.errors import UploadRefused
+from ingestion.forms import ACCEPTED, CorpusForm, DeleteCorpusForm
+from ingestion.listing import FAILED, FILTERS, Filter, corpora_of, summarise
+from ingestion.models import Chunk, Corpus, Document, DocumentQuerySet, IndexGeneration
+
+PASSAGES_PER_PAGE = 50
+FILE_CHUNK_BYTES = 256 * 1024
+PAUSED_AFTER_SECONDS = 10
+REFUSAL_STATUS = {"too_large": 413, "duplicate": 409, "disk_full": 507}
+
+
+def _person(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # everybody else was sent to sign in
+    return request.user
+
+
+def _htmx(request: HttpRequest) -> HtmxDetails:
+    details: HtmxDetails = request.htmx  # type: ignore[attr-defined]
+    return details
+
+
+def _wants_fragment(request: HttpRequest) -> bool:
+    details = _htmx(request)
+    return bool(details) and not details.history_restore_request
+
+
+def _go_to(request: HttpRequest, address: str) -> HttpResponse:
+    return HttpResponseClientRedirect(address) if _htmx(request) else redirect(address)
+
+
+# --- corpora -------------------------------------------------------------------
+
+
+@require_GET
+def corpora(request: HttpRequest) -> HttpResponse:
+    """All corpora this person may ask."""
+    return _corpora_page(request, CorpusForm(owner=_person(request)))
+
+
+def _corpora_page(request: HttpRequest, form: CorpusForm) -> HttpResponse:
+    context = {"corpora": corpora_of(_person(request)), "form": form}
+    status = 422 if form.errors else 200
+    return render(request, "ingestion/corpora.html", context, status=status)
+
+
+@require_POST
+def create_corpus(request: HttpRequest) -> HttpResponse:
+    """A new corpus, empty, of this person's own."""
+    form = CorpusForm(request.POST, owner=_person(request))
+    if not form.is_valid():
+        if _htmx(request):
+            return _form(request, form, action=reverse("ingestion:create_corpus"))
+        return _corpora_page(request, form)
+    made = services.create_corpus(owner=_person(request), **form.cleaned_data)
+    return _go_to(request, reverse("ingestion:corpus", args=[made.pk]))
+
+
+def _form(request: HttpRequest, form: CorpusForm, *, action: str) -> HttpResponse:
+    context = {"form": form, "action": action, "corpus": form.instance}
+    return render(request, "ingestion/_corpus_form.html", context, status=422)
+
+
+@require_GET
+def corpus(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """One corpus: its documents, and the place to drop more."""
+    return _corpus_page(request, get_object_or_404(corpora_of(_person(request)), pk=corpus_id))
+
+
+def _corpus_page(
+    request: HttpRequest,
+    found: Corpus,
+    *,
+    form: CorpusForm | None = None,
+    delete_form: DeleteCorpusForm | None = None,
+) -> HttpResponse:
+    person = _person(request)
+    context = _table(request, found) | {
+        "form": form or CorpusForm(instance=found, owner=found.owner),
+        "delete_form": delete_form or DeleteCorpusForm(corpus=found),
+        "is_owner": found.owner_id == person.pk,
+        "accepted": ACCEPTED,
+        "max_mb": settings.UPLOAD_MAX_MB,
+        "max_bytes": settings.UPLOAD_MAX_MB * 1024 * 1024,
+    }
+    status = 422 if form or delete_form else 200
+    return render(request, "ingestion/corpus.html", context, status=status)
+
+
+@require_POST
+def edit_corpus(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """Rename a corpus, describe it, open it or close it."""
+    person = _person(request)
+    found = get_object_or_404(Corpus.objects.editable_by(person), pk=corpus_id)
+    form = CorpusForm(request.POST, instance=found, owner=person)
+    if not form.is_valid():
+        found.refresh_from_db()
+        if _htmx(request):
+            return _form(request, form, action=request.path)
+        return _corpus_page(request, found, form=form)
+    form.save()
+    messages.success(request, "The corpus is changed.")
+    return _go_to(request, reverse("ingestion:corpus", args=[corpus_id]))
+
+
+@require_POST
+def delete_corpus(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """Delete a corpus with everything in it, once its name has been typed."""
+    found = get_object_or_404(Corpus.objects.editable_by(_person(request)), pk=corpus_id)
+    form = DeleteCorpusForm(request.POST, corpus=found)
+    if not form.is_valid():
+        if _htmx(request):
+            context = {"delete_form": form, "corpus": found, "summary": summarise(found)}
+            return render(request, "ingestion/_delete_corpus_form.html", context, status=422)
+        return _corpus_page(request, found, delete_form=form)
+    name = found.name
+    services.delete_corpus(corpus=found)
+    messages.success(request, f"{name} is deleted with everything in it.")
+    return _go_to(request, reverse("ingestion:corpora"))
+
+
+# --- documents of a corpus -------------------------------------------------------
+
+
+def _table(request: HttpRequest, found: Corpus) -> dict[str, Any]:
+    shown = Filter.read(request.GET.dict())
+    summary = summarise(found)
+    return {
+        "corpus": found,
+        "shown": shown,
+        "summary": summary,
+        "page": shown.apply(found.documents.all()),
+        "filters": [(key, label, summary.count(key)) for key, (label, _) in FILTERS.items()],
+        "is_owner": found.owner_id == request.user.pk,
+        "table_url": reverse("ingestion:documents", args=[found.pk]) + shown.query,
+    }
+
+
+@require_GET
+def documents(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """The table of documents, asked again every second while anything is unfinished."""
+    person = _person(request)
+    found = get_object_or_404(Corpus.objects.readable_by(person), pk=corpus_id)
+    context = _table(request, found)
+    response = render(request, "ingestion/_documents.html", context)
+    if "filtering" in request.GET:
+        address = reverse("ingestion:corpus", args=[corpus_id])
+        response["HX-Replace-Url"] = address + context["shown"].query
+    return response
+
+
+@require_GET
+def queue(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """A banner when documents wait and nobody works; asked by the page after it has rendered."""
+    found = get_object_or_404(Corpus.objects.readable_by(_person(request)), pk=corpus_id)
+    state = services.queue_state()
+    is_late = (state["oldest_waiting_seconds"] or 0) > PAUSED_AFTER_SECONDS
+    is_paused = is_late and not state["working"] and bool(state["waiting"] or state["blocked"])
+    context = {"corpus": found, "is_paused": is_paused, "queue": state}
+    return render(request, "ingestion/_queue.html", context)
+
+
+@require_POST
+def upload(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """Take one file. A script hears JSON, a plain form is sent back to the page."""
+    person = _person(request)
+    found = get_object_or_404(Corpus.objects.editable_by(person), pk=corpus_id)
+    wants_json = request.get_preferred_type(["text/html", "application/json"]) != "text/html"
+    file = request.FILES.get("file")
+    try:
+        if file is None:
+            raise UploadRefused("no file in the request", code="no_file")
+        document = services.receive(
+            corpus=found, person=person, name=file.name or "", content=_as_binary(file)
+        )
+    except UploadRefused as exc:
+        sentence = _NO_FILE if exc.code == "no_file" else exc.sentence
+        if wants_json:
+            status = REFUSAL_STATUS.get(exc.code, 422)
+            return JsonResponse({"error": sentence, "code": exc.code}, status=status)
+        messages.error(request, f"{file.name}: {sentence}" if file else sentence)
+        return redirect("ingestion:corpus", corpus_id)
+    if wants_json:
+        return JsonResponse({"document_id": document.pk, "name": document.name}, status=201)
+    messages.success(request, f"{document.name} is uploaded.")
+    return redirect("ingestion:corpus", corpus_id)
+
+
+_NO_FILE = "No file arrived. Choose a file and upload it again."
+
+
+def _as_binary(file: Any) -> BinaryIO:
+    binary: BinaryIO = file.file
+    return binary
+
+
+def _chosen(request: HttpRequest, corpus_id: int) -> DocumentQuerySet:
+    """The documents of this corpus named in the request, as far as they may be changed.
+
+    Raises Http404 when the corpus may not be changed, or when a name is not a number.
+    """
+    person = _person(request)
+    found = get_object_or_404(Corpus.objects.editable_by(person), pk=corpus_id)
+    values = request.GET if request.method == "GET" else request.POST
+    mine = Document.objects.editable_by(person).filter(corpus=found)
+    if values.get("all") == "failed":
+        return mine.filter(state__in=FAILED)
+    names = values.getlist("document")
+    if not all(name.isdecimal() and len(name) < 19 for name in names):
+        raise Http404
+    return mine.filter(pk__in=[int(name) for name in names])
+
+
+def _changed(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """Tell the page that documents changed; whoever came from a document's page goes back."""
+    address = reverse("ingestion:corpus", args=[corpus_id])
+    if not _htmx(request):
+        return redirect(address)
+    body = render_to_string("_messages.html", {"oob": True}, request=request)
+    response = HttpResponse(body)
+    trigger_client_event(response, "documents-changed", {})
+    return trigger_client_event(response, "done", {})
+
+
+@require_POST
+def retry(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """Set failed documents to work again from the beginning."""
+    chosen = _chosen(request, corpus_id).filter(state__in=FAILED)
+    count = services.retry(documents=chosen)
+    if count:
+        messages.success(request, f"{_documents(count)} will be tried again.")
+    else:
+        messages.warning(request, "Nothing to try again: none of these documents failed.")
+    if "stay" in request.POST and len(request.POST.getlist("document")) == 1:
+        return redirect("ingestion:document", request.POST["document"])
+    return _changed(request, corpus_id)
+
+
+@require_http_methods(["GET", "POST"])
+def delete(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """GET asks whether, with counts; POST deletes."""
+    chosen = _chosen(request, corpus_id)
+    if request.method == "GET":
+        facts = chosen.aggregate(
+            pages=Coalesce(Sum("pages"), 0), passages=Coalesce(Sum("chunk_count"), 0)
+        )
+        context = facts | {
+            "chosen": list(chosen.only("pk", "name", "state")),
+            "corpus": get_object_or_404(Corpus, pk=corpus_id),
+            "from_document": "from_document" in request.GET,
+        }
+        name = "_delete_form.html" if _wants_fragment(request) else "delete.html"
+        return render(request, f"ingestion/{name}", context)
+    count = services.request_deletion(documents=chosen)
+    if count:
+        messages.success(request, f"{_documents(count)} deleted; answers no longer rest on them.")
+    else:
+        messages.warning(request, "There was nothing left to delete.")
+    if "from_document" in request.POST:
+        return _go_to(request, reverse("ingestion:corpus", args=[corpus_id]))
+    return _changed(request, corpus_id)
+
+
+@require_POST
+def set_enabled(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """Let answers rest on a document, or not, without deleting it."""
+    enabled = request.POST.get("enabled") == "1"
+    chosen = _chosen(request, corpus_id)
+    chosen.update(enabled=enabled)
+    if "stay" in request.POST and len(request.POST.getlist("document")) == 1:
+        return redirect("ingestion:document", request.POST["document"])
+    return _changed(request, corpus_id)
+
+
+def _documents(count: int) -> str:
+    return "1 document" if count == 1 else f"{count} documents"
+
+
+# --- one document ------------------------------------------------------------------
+
+
+def _number(values: dict[str, str], name: str) -> int | None:
+    value = values.get(name, "")
+    return int(value) if value.isdecimal() and len(value) < 9 else None
+
+
+@require_GET
+def document(request: HttpRequest, document_id: int) -> HttpResponse:
+    """A document's text, one part at a time, beside its passages; one may be marked."""
+    person = _person(request)
+    readable = Document.objects.readable_by(person).select_related("corpus", "corpus__owner")
+    found = get_object_or_404(readable, pk=document_id)
+    values = request.GET.dict()
+    chunk = None
+    if "chunk" in values:
+        chunk = Chunk.objects.defer("embedding").filter(document=found, pk=values["chunk"]).first()
+    context = {
+        "document": found,
+        "corpus": found.corpus,
+        "is_owner": found.corpus.owner_id == person.pk,
+        "view": reader.open_part(found, number=_number(values, "page"), chunk=chunk),
+        "chunk": chunk,
+        "is_lost": chunk is None and bool(values.get("chunk")),
+        "rail_corpus_id": found.corpus_id,
+    }
+    target = _htmx(request).target if _wants_fragment(request) else None
+    if target == "reader":
+        return render(request, "ingestion/_reader.html", context)
+    context["passages"] = _passages(found, chunk=chunk, page=_number(values, "passages"))
+    if target == "passages":
+        return render(request, "ingestion/_passages.html", context)
+    if target == "document-state":
+        return _document_state(request, context)
+    return render(request, "ingestion/document.html", context)
+
+
+def _document_state(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
+    response = render(request, "ingestion/_document_state.html", context)
+    if context["document"].is_terminal:
+        response["HX-Refresh"] = "true"
+    return response
+
+
+def _passages(found: Document, *, chunk: Chunk | None, page: int | None) -> Any:
+    listed = (
+        Chunk.objects.filter(document=found, generation__state=IndexGeneration.State.LIVE)
+        .defer("embedding", "spans")
+        .order_by("ordinal")
+    )
+    if page is None and chunk is not None:
+        page = listed.filter(ordinal__lt=chunk.ordinal).count() // PASSAGES_PER_PAGE + 1
+    return Paginator(listed, PASSAGES_PER_PAGE).get_page(page or 1)
+
+
+@require_GET
+async def original(request: HttpRequest, document_id: int) -> HttpResponseBase:
+    """The file as it was uploaded: always a download, never shown in the site's own origin."""
+    person = await request.auser()
+    found = await aget_object_or_404(Document.objects.readable_by(person), pk=document_id)
+    path = services.blob_path(found)
+    if not path.is_file():
+        raise Http404
+    return StreamingHttpResponse(
+        _read(path),
+        content_type="application/octet-stream",
+        headers={
+            "Content-Length": str(path.stat().st_size),
+            "Content-Disposition": str(content_disposition_header(True, found.name)),
+            "Content-Security-Policy": "sandbox; default-src 'none'",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "private, no-store",
+        },
+    )
+
+
+async def _read(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while block := await asyncio.to_thread(file.read, FILE_CHUNK_BYTES):
+            yield block
