@@ -1,0 +1,166 @@
+"""From bytes to text: byte-order marks, UTF-8, a declared charset, then the likeliest legacy one."""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from ingestion.errors import ParseError
+
+# UTF-32 first: its little-endian mark begins with UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_SAMPLE_BYTES = 256 * 1024
+_TEXT_CONTROLS = frozenset(b"\t\n\r\f\x08\x1b")
+_PUNCTUATION = frozenset("€‚ƒ„…†‡ˆ‰‹‘’“”•–—˜™›¡¢£¤¥¦§¨©«¬®¯°±´¶·¸»¿\u00a0\u00ad²³¹½¼¾ªº×÷µ")
+# Letters that the languages of each Latin code page use; first page with the fewest strangers wins.
+_LATIN_PAGES = (
+    ("cp1252", frozenset("äöüßéèêëàâáãåæçíìîïñóòôõøœúùûÄÖÜÉÈÊËÀÂÁÃÅÆÇÍÌÎÏÑÓÒÔÕØŒÚÙÛŸÿ")),
+    ("cp1254", frozenset("çğıöşüâîûÇĞİÖŞÜÂÎÛ")),
+    (
+        "cp1250",
+        frozenset("áäąăâćčçďđéěęëíîĺľłńňóöôőřŕśšşťţúůüűýźžżßÁÄĄĂÂĆČÇĎĐÉĚĘËÍÎŁŃÓÖÔŐŘŚŠŤÚŮÜŰÝŹŽŻ"),
+    ),
+    (
+        "iso8859-2",
+        frozenset("áäąăâćčçďđéěęëíîĺľłńňóöôőřŕśšşťţúůüűýźžżßÁÄĄĂÂĆČÇĎĐÉĚĘËÍÎŁŃÓÖÔŐŘŚŠŤÚŮÜŰÝŹŽŻ"),
+    ),
+)
+
+
+def decode(content: bytes, *, declared: str = "") -> str:
+    """Decode the bytes of a text file.
+
+    In this order: byte-order mark, UTF-8, UTF-16 without a mark, the declared charset, a Latin
+    code page where few letters are not ASCII, and what charset-normalizer finds.
+
+    Args:
+        content: the whole file.
+        declared: the charset that the file itself names, if it does.
+
+    Raises:
+        ParseError: `type_mismatch` if these are not bytes of a text, `undecodable` if no
+            encoding fits.
+    """
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return content[len(mark) :].decode(encoding, "replace")
+    try:
+        return _without_nul(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        pass
+    if encoding := _unmarked_utf16(content[:_SAMPLE_BYTES]):
+        return content.decode(encoding, "replace")
+    if b"\0" in content:
+        raise ParseError("NUL bytes in a text file", code="type_mismatch")
+    if (text := _damaged_utf8(content)) is not None:
+        return text
+    if declared and (text := _declared(content, declared)) is not None:
+        return text
+    return _legacy(content)
+
+
+def looks_like_text(sample: bytes) -> bool:
+    """Whether the beginning of a file can be text in some encoding; binary formats are not."""
+    if sample.startswith(tuple(mark for mark, _ in _MARKS)) or _unmarked_utf16(sample):
+        return True
+    if b"\0" in sample:
+        return False
+    controls = sum(1 for byte in sample if byte < 32 and byte not in _TEXT_CONTROLS)
+    return controls * 100 <= len(sample)
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        # UTF-16 of ASCII text is valid UTF-8 with a NUL after every letter.
+        if encoding := _unmarked_utf16(text[:_SAMPLE_BYTES].encode()):
+            return text.encode().decode(encoding, "replace")
+        raise ParseError("NUL bytes in a text file", code="type_mismatch")
+    return text
+
+
+def _unmarked_utf16(sample: bytes) -> str:
+    """The byte order of UTF-16 without a mark, told by where the zero bytes stand."""
+    even, odd = sample[0::2], sample[1::2]
+    if len(odd) < 8:
+        return ""
+    zeros_even, zeros_odd = even.count(0) / len(even), odd.count(0) / len(odd)
+    if zeros_odd > 0.4 and zeros_even < 0.02:
+        return "utf-16-le"
+    if zeros_even > 0.4 and zeros_odd < 0.02:
+        return "utf-16-be"
+    return ""
+
+
+def _damaged_utf8(content: bytes) -> str | None:
+    """UTF-8 with a few bad bytes, as in a file cut in the middle of a letter."""
+    text = content.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    good = sum(1 for character in text[:_SAMPLE_BYTES] if character > "\x7f") - bad
+    return text if good > 20 * bad else None
+
+
+def _declared(content: bytes, charset: str) -> str | None:
+    label = charset.strip().lower()
+    # Browsers read these labels as Windows-1252 (WHATWG Encoding, section 4.2).
+    if label in ("iso-8859-1", "latin1", "latin-1", "ascii", "us-ascii"):
+        label = "cp1252"
+    try:
+        return content.decode(label)
+    except (LookupError, UnicodeDecodeError, ValueError):
+        return None
+
+
+def _legacy(content: bytes) -> str:
+    sample = content[:_SAMPLE_BYTES]
+    letters = sum(1 for byte in sample if byte > 0x7F or chr(byte).isalpha())
+    foreign = sum(1 for byte in sample if byte > 0x7F)
+    if foreign * 10 <= letters * 4 and (text := _latin(content)) is not None:
+        return text
+
+    from charset_normalizer import from_bytes
+
+    match = from_bytes(sample).best()
+    if match is None:
+        raise ParseError("no encoding fits", code="undecodable")
+    try:
+        return content.decode(match.encoding)
+    except UnicodeDecodeError:
+        text = content.decode(match.encoding, "replace")
+        if text.count("\ufffd") * 100 > len(text):
+            raise ParseError("no encoding fits", code="undecodable") from None
+        return text
+
+
+def _latin(content: bytes) -> str | None:
+    """The text in the Latin code page whose languages explain it best, or None."""
+    best: tuple[float, str] | None = None
+    for page, letters in _LATIN_PAGES:
+        try:
+            text = content.decode(page)
+        except UnicodeDecodeError:
+            continue
+        strangers = _strangers(text[:_SAMPLE_BYTES], letters)
+        if best is None or strangers < best[0]:
+            best = (strangers, text)
+    return best[1] if best and best[0] <= 0.2 else None
+
+
+def _strangers(text: str, letters: frozenset[str]) -> float:
+    """Share of the non-ASCII characters that no word or sentence of the page's languages holds."""
+    foreign = [match for match in re.finditer(r"[^\x00-\x7f]", text)]
+    strange = 0
+    for match in foreign:
+        character, at = match.group(), match.start()
+        inside_word = text[at - 1 : at].isalpha() and text[at + 1 : at + 2].isalpha()
+        if character in letters:
+            continue
+        if character in _PUNCTUATION and (not inside_word or character == "’"):
+            continue
+        strange += 1
+    return strange / max(len(foreign), 1)

@@ -1,0 +1,241 @@
+"""Word documents: paragraphs, headings, lists, tables, text boxes and notes, in document order.
+
+python-docx opens the package; the body is walked as XML, because content controls, text
+boxes and nested tables are not in its object model. Headings are told by outline level, so
+styles of any language count. Page headers and footers are left out.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from docx import Document
+from docx.opc.exceptions import PackageNotFoundError
+from docx.opc.part import Part
+from docx.oxml import parse_xml
+from lxml import etree
+
+from ingestion.errors import ParseError
+from ingestion.parsing import zips
+from ingestion.parsing.cleaning import one_line
+from ingestion.parsing.tables import table_element
+from ingestion.types import Element, ElementKind, ParsedDocument
+
+_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_NOTES = ("/footnotes", "/endnotes")
+_HEADING_NAME = re.compile(r"heading ([1-9])", re.IGNORECASE)
+_LIST_NAME = re.compile(r"list (bullet|number|paragraph)", re.IGNORECASE)
+_TRANSPARENT = frozenset(
+    f"{_W}{name}"
+    for name in [
+        "r",
+        "hyperlink",
+        "smartTag",
+        "sdt",
+        "sdtContent",
+        "ins",
+        "moveTo",
+        "fldSimple",
+        "customXml",
+        "dir",
+        "bdo",
+    ]
+)
+_BREAKS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """What a paragraph style says about structure; `level` 0 = body text."""
+
+    level: int
+    is_list: bool
+
+
+def parse(path: Path) -> ParsedDocument:
+    """Read a .docx file."""
+    zips.check_unpacked_size(path)
+    try:
+        document = Document(str(path))
+    except (PackageNotFoundError, zipfile.BadZipFile, KeyError, ValueError) as exc:
+        raise ParseError(f"not a Word document: {exc}", code="corrupt") from exc
+    except etree.XMLSyntaxError as exc:
+        raise ParseError(f"broken XML: {exc}", code="corrupt") from exc
+    walk = _Walk(_styles(document.styles.element))
+    elements = list(walk.blocks(document.element.body))
+    for relation in document.part.rels.values():
+        if relation.reltype.endswith(_NOTES) and not relation.is_external:
+            elements += walk.notes(_part_root(relation.target_part))
+    title = document.core_properties.title or ""
+    if not title.strip():
+        title = next((e.text for e in elements if e.kind is ElementKind.HEADING), "")
+    return ParsedDocument(elements=elements, title=title)
+
+
+def _part_root(part: Part) -> etree._Element:
+    root: etree._Element = parse_xml(part.blob)
+    return root
+
+
+def _styles(root: etree._Element) -> dict[str, _Style]:
+    """Structure of each paragraph style, inherited along `basedOn`."""
+    nodes = {node.get(f"{_W}styleId", ""): node for node in root.iter(f"{_W}style")}
+    return {style_id: _style(style_id, nodes) for style_id in nodes}
+
+
+def _style(style_id: str, nodes: dict[str, etree._Element]) -> _Style:
+    level: int | None = None
+    is_list, seen = False, set[str]()
+    while style_id in nodes and style_id not in seen:
+        seen.add(style_id)
+        node = nodes[style_id]
+        name = _value(node.find(f"{_W}name"))
+        if level is None:
+            level = _named_level(name)
+        if level is None:
+            level = _outline_level(node)
+        is_list = is_list or bool(_LIST_NAME.match(name)) or _is_numbered(node)
+        style_id = _value(node.find(f"{_W}basedOn"))
+    return _Style(level=level or 0, is_list=is_list and not level)
+
+
+def _named_level(name: str) -> int | None:
+    if name.lower() == "title":
+        return 1
+    match = _HEADING_NAME.fullmatch(name)
+    return min(int(match.group(1)), 6) if match else None
+
+
+def _outline_level(node: etree._Element) -> int | None:
+    """`outlineLvl` counts from 0; 9 means body text."""
+    value = _value(node.find(f"{_W}pPr/{_W}outlineLvl"))
+    if not value.isdecimal():
+        return None
+    return 0 if int(value) >= 9 else min(int(value) + 1, 6)
+
+
+def _is_numbered(node: etree._Element) -> bool:
+    number = node.find(f"{_W}pPr/{_W}numPr/{_W}numId")
+    return number is not None and _value(number) != "0"
+
+
+def _value(node: etree._Element | None) -> str:
+    return "" if node is None else node.get(f"{_W}val", "")
+
+
+class _Walk:
+    """Reads blocks of one document; holds its styles."""
+
+    def __init__(self, styles: dict[str, _Style]) -> None:
+        self._styles = styles
+
+    def blocks(self, container: etree._Element) -> Iterator[Element]:
+        """Elements of a body, cell, text box or content control."""
+        for node in container:
+            if node.tag == f"{_W}p":
+                yield from self._paragraph(node)
+            elif node.tag == f"{_W}tbl":
+                yield from self._table(node)
+            elif node.tag in _TRANSPARENT:
+                yield from self.blocks(node)
+            elif node.tag == f"{_MC}AlternateContent":
+                yield from self.blocks(_preferred(node))
+
+    def notes(self, root: etree._Element) -> Iterator[Element]:
+        """Footnotes or endnotes; the separators that Word keeps among them hold no text."""
+        for note in root:
+            yield from self.blocks(note)
+
+    def _paragraph(self, node: etree._Element) -> Iterator[Element]:
+        boxes: list[etree._Element] = []
+        text = "".join(_texts(node, boxes)).strip()
+        if text:
+            yield self._element(node, text)
+        for box in boxes:
+            yield from self.blocks(box)
+
+    def _element(self, node: etree._Element, text: str) -> Element:
+        style = self._styles.get(_value(node.find(f"{_W}pPr/{_W}pStyle")), _Style(0, False))
+        own_level = _outline_level(node)
+        level = style.level if own_level is None else own_level
+        if level:
+            return Element(ElementKind.HEADING, one_line(text), level=level)
+        if style.is_list or _is_numbered(node):
+            return Element(ElementKind.LIST_ITEM, text)
+        return Element(ElementKind.PARAGRAPH, text)
+
+    def _table(self, node: etree._Element) -> Iterator[Element]:
+        rows: list[list[str]] = []
+        for row in node.iter(f"{_W}tr"):
+            if _table_of(row) is node:
+                rows.append(self._cells(row, above=rows[-1] if rows else []))
+        if max((len(row) for row in rows), default=0) < 2:
+            # One column lays text out; what is in it keeps its structure.
+            for cell in node.iter(f"{_W}tc"):
+                if _table_of(cell) is node:
+                    yield from self.blocks(cell)
+            return
+        first = node.find(f"{_W}tr/{_W}trPr/{_W}tblHeader")
+        table = table_element(rows, has_header=True if first is not None else None)
+        if table:
+            yield table
+
+    def _cells(self, row: etree._Element, *, above: list[str]) -> list[str]:
+        """Texts of a row; a cell merged with the one above repeats that one's text."""
+        cells: list[str] = []
+        for cell in row.iter(f"{_W}tc"):
+            if _row_of(cell) is not row:
+                continue
+            merged = cell.find(f"{_W}tcPr/{_W}vMerge")
+            if merged is not None and _value(merged) != "restart" and len(cells) < len(above):
+                cells.append(above[len(cells)])
+            else:
+                cells.append(" ".join(element.text for element in self.blocks(cell)))
+            across = _value(cell.find(f"{_W}tcPr/{_W}gridSpan"))
+            if across.isdecimal():
+                cells += [""] * (min(int(across), 100) - 1)
+        return cells
+
+
+def _ancestor(node: etree._Element, name: str) -> etree._Element | None:
+    return next(node.iterancestors(f"{_W}{name}"), None)
+
+
+def _table_of(node: etree._Element) -> etree._Element | None:
+    return _ancestor(node, "tbl")
+
+
+def _row_of(node: etree._Element) -> etree._Element | None:
+    return _ancestor(node, "tr")
+
+
+def _preferred(node: etree._Element) -> etree._Element:
+    """Of a drawing kept in two versions, the one for current programs."""
+    choice = node.find(f"{_MC}Choice")
+    fallback = node.find(f"{_MC}Fallback")
+    return choice if choice is not None else fallback if fallback is not None else node
+
+
+def _texts(node: etree._Element, boxes: list[etree._Element]) -> Iterator[str]:
+    """Text of a paragraph without deleted revisions; the text boxes in it go to `boxes`."""
+    for child in node:
+        if child.tag == f"{_W}t":
+            yield child.text or ""
+        elif child.tag in _BREAKS:
+            yield _BREAKS[child.tag]
+        elif child.tag == f"{_MC}AlternateContent":
+            yield from _texts(_preferred(child), boxes)
+        elif child.tag in (f"{_W}drawing", f"{_W}pict", f"{_W}object"):
+            outer = _box_of(child)
+            boxes += [box for box in child.iter(f"{_W}txbxContent") if _box_of(box) is outer]
+        elif child.tag in _TRANSPARENT:
+            yield from _texts(child, boxes)
+
+
+def _box_of(node: etree._Element) -> etree._Element | None:
+    return _ancestor(node, "txbxContent")

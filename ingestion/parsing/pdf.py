@@ -1,0 +1,233 @@
+"""PDF, read with pdfium: where each piece of text stands and how large it is.
+
+What the pieces mean (lines, columns, headings, tables, page furniture) is decided in
+`pdf_layout.py`, which knows nothing of pdfium. Encrypted files open if their user password
+is empty. A page that cannot be loaded is left out; the others survive.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+
+from ingestion.errors import ParseError
+from ingestion.parsing.formats import MAX_CHARACTERS, MAX_PAGES
+from ingestion.parsing.pdf_layout import OutlineEntry, Page, Segment, elements_of
+from ingestion.types import ParsedDocument
+
+_BOLD_NAME = re.compile(r"bold|black|heavy|demi|medi$|cmbx|cmssbx", re.IGNORECASE)
+_MONO_NAME = re.compile(r"mono|courier|consol|menlo|cmtt|typewriter|code", re.IGNORECASE)
+_JUNK_TITLE = re.compile(
+    r"^(microsoft (word|powerpoint|excel) - )|\.(docx?|pdf|indd|tex|dvi|pptx?|xlsx?|rtf|odt|qxd)$"
+    r"|^(untitled|\(?anonymous\)?|document\d*|powerpoint presentation|print|title)$",
+    re.IGNORECASE,
+)
+_BOLD_WEIGHT = 600
+# A gap this many times the letter height sets two pieces of a line apart, as between columns.
+_GAP_OF_COLUMNS = 0.8
+_LINE_ENDS = frozenset((0x0A, 0x0D))
+# pdfium puts this character where it recognised a hyphen at the end of a line.
+_HYPHENS = frozenset((0x02, 0xFFFE))
+_BLANKS = frozenset((0x20, 0x09, 0xA0))
+
+
+def parse(path: Path) -> ParsedDocument:
+    """Read a PDF file."""
+    try:
+        document = pypdfium2.PdfDocument(path)
+    except pypdfium2.PdfiumError as exc:
+        password = getattr(exc, "err_code", None) == pdfium.FPDF_ERR_PASSWORD
+        raise ParseError(str(exc), code="password" if password else "corrupt") from exc
+    count = len(document)
+    if count == 0:
+        raise ParseError("no pages", code="corrupt")
+    if count > MAX_PAGES:
+        raise ParseError(f"{count} pages", code="too_large")
+    pages = _pages(document, count)
+    elements, title = elements_of(pages, outline=_outline(document))
+    return ParsedDocument(elements=elements, pages=count, title=_title(document) or title)
+
+
+def _pages(document: pypdfium2.PdfDocument, count: int) -> list[Page]:
+    pages: list[Page] = []
+    characters = 0
+    for index in range(count):
+        try:
+            page = document[index]
+            text = page.get_textpage()
+        except pypdfium2.PdfiumError:
+            continue
+        width, height = page.get_size()
+        segments = _visible(_PageText(page, text).segments(), width, height)
+        pages.append(Page(number=index + 1, width=width, height=height, segments=segments))
+        text.close()
+        page.close()
+        characters += sum(len(segment.text) for segment in segments)
+        if characters > MAX_CHARACTERS:
+            raise ParseError("too many characters", code="too_large")
+    if len(pages) * 2 <= count:
+        raise ParseError(f"only {len(pages)} of {count} pages can be loaded", code="corrupt")
+    return pages
+
+
+def _visible(segments: Iterator[Segment], width: float, height: float) -> list[Segment]:
+    """Without what is drawn outside the page, where nobody sees it."""
+    return [
+        segment
+        for segment in segments
+        if segment.right > 0
+        and segment.left < width
+        and segment.top > 0
+        and segment.bottom < height
+    ]
+
+
+class _PageText:
+    """The text of one page, in the coordinates of the page as it is shown."""
+
+    def __init__(self, page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage) -> None:
+        self._handle = text.raw
+        code_at = pdfium.FPDFText_GetUnicode
+        self._codes = [code_at(self._handle, index) for index in range(text.count_chars())]
+        self._crop = page.get_cropbox()
+        self._rotation = page.get_rotation()
+
+    def segments(self) -> Iterator[Segment]:
+        """The pieces in pdfium's order, cut at line ends and at wide gaps within lines."""
+        start = 0
+        for index, code in enumerate(self._codes):
+            if code in _LINE_ENDS:
+                yield from self._line(start, index)
+                start = index + 1
+            elif code in _HYPHENS:
+                yield from self._line(start, index, hyphenated=True)
+                start = index + 1
+        yield from self._line(start, len(self._codes))
+
+    def _line(self, start: int, end: int, *, hyphenated: bool = False) -> Iterator[Segment]:
+        """One line, cut where the gap between two words is a column's."""
+        words = list(self._words(start, end))
+        if not words:
+            return
+        boxes = [(self._box(first), self._box(last - 1)) for first, last in words]
+        begin = 0
+        for position in range(1, len(words)):
+            (_, before), (after, _) = boxes[position - 1], boxes[position]
+            gap = max(after.left - before.right, before.left - after.right)
+            if gap > _GAP_OF_COLUMNS * max(before.top - before.bottom, 1.0):
+                yield self._segment(words[begin:position], boxes[begin:position])
+                begin = position
+        yield self._segment(words[begin:], boxes[begin:], hyphenated=hyphenated)
+
+    def _words(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        first: int | None = None
+        for index in range(start, end):
+            if self._codes[index] in _BLANKS:
+                if first is not None:
+                    yield first, index
+                    first = None
+            elif first is None:
+                first = index
+        if first is not None:
+            yield first, end
+
+    def _segment(
+        self,
+        words: list[tuple[int, int]],
+        boxes: list[tuple[_Box, _Box]],
+        *,
+        hyphenated: bool = False,
+    ) -> Segment:
+        edges = [box for pair in boxes for box in pair]
+        # The middle stands for the whole: the ends may be a footnote mark or a bullet.
+        longest = max(words, key=lambda word: word[1] - word[0])
+        middle = (longest[0] + longest[1]) // 2
+        first, last = self._font(words[0][0]), self._font(words[-1][1] - 1)
+        return Segment(
+            text=" ".join("".join(map(_character, self._codes[a:b])) for a, b in words),
+            left=min(box.left for box in edges),
+            right=max(box.right for box in edges),
+            bottom=min(box.bottom for box in edges),
+            top=max(box.top for box in edges),
+            size=self._size(middle),
+            bold=first[0] and last[0],
+            mono=first[1] and last[1],
+            hyphenated=hyphenated,
+            upright=self._is_upright(middle),
+        )
+
+    def _box(self, index: int) -> _Box:
+        """The character's box, turned with the page and measured from its corner."""
+        box = pdfium.FS_RECTF()
+        pdfium.FPDFText_GetLooseCharBox(self._handle, index, box)
+        left, bottom, right, top = self._crop
+        match self._rotation:
+            case 90:
+                return _Box(
+                    box.bottom - bottom, right - box.right, box.top - bottom, right - box.left
+                )
+            case 180:
+                return _Box(right - box.right, top - box.top, right - box.left, top - box.bottom)
+            case 270:
+                return _Box(top - box.top, box.left - left, top - box.bottom, box.right - left)
+        return _Box(box.left - left, box.bottom - bottom, box.right - left, box.top - bottom)
+
+    def _is_upright(self, index: int) -> bool:
+        angle = math.degrees(pdfium.FPDFText_GetCharAngle(self._handle, index))
+        turned = (angle - self._rotation) % 360
+        return min(turned, 360 - turned) < 15
+
+    def _size(self, index: int) -> float:
+        """Font size in points as drawn: many files set size 1 and scale by the matrix."""
+        matrix = pdfium.FS_MATRIX()
+        size = pdfium.FPDFText_GetFontSize(self._handle, index)
+        if pdfium.FPDFText_GetMatrix(self._handle, index, matrix):
+            size *= math.hypot(matrix.c, matrix.d)
+        return round(size * 2) / 2
+
+    def _font(self, index: int) -> tuple[bool, bool]:
+        """Whether the character is bold, and whether all letters of its font are equally wide."""
+        buffer = ctypes.create_string_buffer(128)
+        pdfium.FPDFText_GetFontInfo(self._handle, index, buffer, len(buffer), ctypes.c_int())
+        name = buffer.value.decode("utf-8", "replace")
+        bold = pdfium.FPDFText_GetFontWeight(self._handle, index) >= _BOLD_WEIGHT
+        return bold or bool(_BOLD_NAME.search(name)), bool(_MONO_NAME.search(name))
+
+
+class _Box(NamedTuple):
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+
+@lru_cache(maxsize=4096)
+def _character(code: int) -> str:
+    # Halves of surrogate pairs are put together by `clean`.
+    return chr(code) if code <= 0x10FFFF else "\ufffd"
+
+
+def _outline(document: pypdfium2.PdfDocument) -> list[OutlineEntry]:
+    entries: list[OutlineEntry] = []
+    for bookmark in document.get_toc(max_depth=6):
+        destination = bookmark.get_dest()
+        page = destination.get_index() if destination else None
+        if page is not None:
+            entries.append(OutlineEntry(bookmark.get_title(), page + 1, bookmark.level + 1))
+        if len(entries) >= 10_000:
+            break
+    return entries
+
+
+def _title(document: pypdfium2.PdfDocument) -> str:
+    """The title in the metadata, unless it is one that a program made up."""
+    title = str(document.get_metadata_value("Title")).strip()
+    return "" if _JUNK_TITLE.search(title) or len(title) < 4 else title

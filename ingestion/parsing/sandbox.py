@@ -1,0 +1,66 @@
+"""Limits that a process puts on itself before it touches a stranger's file. Linux; POSIX in part.
+
+Memory, CPU time, file size and forks are limited everywhere; the network is taken away and
+the death of the parent is followed where the kernel allows it, and silently not where it
+does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+
+MAX_WRITTEN_BYTES = 200 * 1024 * 1024
+_MAX_OPEN_FILES = 64
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def enter(*, memory_bytes: int, cpu_seconds: int, parent: int) -> None:
+    """Limit this process for good. Call before importing a parser.
+
+    Args:
+        memory_bytes: of address space.
+        cpu_seconds: then SIGXCPU, two seconds later SIGKILL.
+        parent: process id whose death ends this one.
+    """
+    _leave_the_network()
+    _die_with(parent)
+    _limit(resource.RLIMIT_AS, memory_bytes)
+    _limit(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 2)
+    _limit(resource.RLIMIT_FSIZE, MAX_WRITTEN_BYTES)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, _MAX_OPEN_FILES)
+    # The kernel counts all processes of the user but asks only when this one forks.
+    _limit(resource.RLIMIT_NPROC, 0)
+
+
+def _limit(which: int, soft: int, hard: int | None = None) -> None:
+    _, allowed = resource.getrlimit(which)
+    hard = soft if hard is None else hard
+    if allowed != resource.RLIM_INFINITY:
+        soft, hard = min(soft, allowed), min(hard, allowed)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(which, (soft, hard))
+
+
+def _leave_the_network() -> None:
+    """Move to a network namespace that holds nothing."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
+            libc.unshare(_CLONE_NEWNET)
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _die_with(parent: int) -> None:
+    # After unshare, which makes the kernel forget the signal.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
