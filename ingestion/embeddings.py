@@ -30,5 +30,5 @@ def from_bytes(rows: Sequence[bytes | memoryview], *, dimension: int) -> NDArray
     flat = np.frombuffer(b"".join(packed), dtype=STORED).astype(np.float32)
     vectors = flat.reshape(len(packed), dimension)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = vectors / np.where(norms > 0, norms, 1)
+    unit: NDArray[np.float32] = (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
     return unit

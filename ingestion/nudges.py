@@ -48,7 +48,7 @@ def nudge_waiting() -> int:
 
 def messages_waiting() -> int:
     """How many messages lie in the queue. Raises one of BROKER_ERRORS when Redis is away."""
-    with current_app.pool.acquire(block=True) as connection:
+    with current_app.connection_or_acquire() as connection:
         client = connection.default_channel.client
         return int(client.llen(current_app.conf.task_default_queue))
 

@@ -122,8 +122,8 @@ def retry(*, documents: DocumentQuerySet) -> int:
         retry_at=None,
         nudged_at=None,
     )
-    waiting = documents.unfinished().exclude(retry_at=None)
-    waiting = waiting.update(retry_at=None, nudged_at=None)
+    blocked = documents.unfinished().exclude(retry_at=None)
+    waiting = blocked.update(retry_at=None, nudged_at=None)
     _nudge_on_commit()
     return failed + waiting
 
