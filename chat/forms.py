@@ -1,0 +1,57 @@
+"""What a person may send to the chat: a question with its scope, a new title."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+
+from ingestion.models import Corpus
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+MAX_QUESTION_CHARACTERS = 10_000
+
+
+class AskForm(forms.Form):
+    """A question, the corpora it is put to, and the conversation it goes on with.
+
+    What the person may not see is refused like what does not exist.
+    """
+
+    question = forms.CharField(error_messages={"required": "Type a question first."})
+    corpora = forms.ModelMultipleChoiceField(
+        queryset=Corpus.objects.none(),
+        error_messages={
+            "required": "Choose at least one corpus to ask.",
+            "invalid_choice": "One of the chosen corpora no longer exists. Reload the page and "
+            "choose again.",
+            "invalid_pk_value": "One of the chosen corpora no longer exists. Reload the page and "
+            "choose again.",
+        },
+    )
+
+    def __init__(self, *args: Any, person: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        corpora = self.fields["corpora"]
+        assert isinstance(corpora, forms.ModelMultipleChoiceField)
+        corpora.queryset = Corpus.objects.readable_by(person)
+
+    def clean_question(self) -> str:
+        """Refuse a question that is too long, saying by how much."""
+        question = str(self.cleaned_data["question"])
+        if len(question) > MAX_QUESTION_CHARACTERS:
+            raise forms.ValidationError(
+                f"The question has {len(question):,} characters; at most "
+                f"{MAX_QUESTION_CHARACTERS:,} are possible. Shorten it, or upload the text as a "
+                "document and ask about it.",
+                code="too_long",
+            )
+        return question
+
+
+class RenameForm(forms.Form):
+    """A conversation's title."""
+
+    title = forms.CharField(max_length=200)

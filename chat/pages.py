@@ -1,0 +1,141 @@
+"""What the chat page shows around its turns: scope, conversations by day, first questions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from chat.models import Conversation
+from ingestion.models import Chunk, Corpus, Document, IndexGeneration
+from ingestion.types import HEADING_SEPARATOR
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+
+CONVERSATIONS_LISTED = 100
+SUGGESTIONS = 4
+_HEADINGS_READ = 400
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusChoice:
+    """A corpus that can be asked. `waiting` counts the documents on their way to being ready."""
+
+    id: int
+    name: str
+    ready: int
+    waiting: int
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """Conversations whose last turn was on one day, or in one stretch of days."""
+
+    title: str
+    conversations: Sequence[Conversation]
+
+
+def corpus_choices(
+    person: User | AnonymousUser, *, chosen: Collection[int] | None
+) -> list[CorpusChoice]:
+    """The corpora this person may ask, by name.
+
+    Args:
+        person: who asks.
+        chosen: ids in scope; None for "all that have something to search".
+    """
+    documents = Document.State
+    ready = Q(documents__state=documents.READY, documents__enabled=True)
+    stages = [s for s in Document.WORK_STATES if s != documents.DELETING]
+    corpora = Corpus.objects.readable_by(person).annotate(
+        ready=Count("documents", filter=ready),
+        waiting=Count("documents", filter=Q(documents__state__in=stages)),
+    )
+    corpora = corpora.order_by("name", "pk")  # an annotated query forgets the model's order
+    return [
+        CorpusChoice(
+            id=corpus.pk,
+            name=corpus.name,
+            ready=corpus.ready,
+            waiting=corpus.waiting,
+            is_chosen=corpus.ready > 0 if chosen is None else corpus.pk in chosen,
+        )
+        for corpus in corpora
+    ]
+
+
+def last_scope(person: User | AnonymousUser) -> set[int] | None:
+    """The corpora of this person's latest conversation that they may still ask, or None."""
+    latest = Conversation.objects.of(person).first()
+    if latest is None:
+        return None
+    readable = Corpus.objects.readable_by(person)
+    return set(readable.filter(conversations=latest).values_list("pk", flat=True)) or None
+
+
+def conversations_by_day(person: User | AnonymousUser, *, search: str = "") -> list[Day]:
+    """This person's latest conversations, newest first, under the day of their last turn.
+
+    Args:
+        person: whose conversations.
+        search: keep those with this text in the title or in a question; empty keeps all.
+    """
+    found = Conversation.objects.of(person)
+    if search:
+        asked = Q(title__icontains=search) | Q(turns__question__icontains=search)
+        found = found.filter(pk__in=Conversation.objects.filter(asked).values("pk"))
+    return by_day(found[:CONVERSATIONS_LISTED], today=timezone.localdate())
+
+
+def by_day(conversations: Iterable[Conversation], *, today: date) -> list[Day]:
+    """Put conversations, newest first, under Today, Yesterday, Previous 7 days, and months."""
+    days: dict[str, list[Conversation]] = defaultdict(list)
+    for conversation in conversations:
+        days[_day_title(timezone.localdate(conversation.updated_at), today)].append(conversation)
+    return [Day(title, listed) for title, listed in days.items()]
+
+
+def _day_title(day: date, today: date) -> str:
+    if day >= today:
+        return "Today"
+    if day == today - timedelta(days=1):
+        return "Yesterday"
+    if day >= today - timedelta(days=7):
+        return "Previous 7 days"
+    return day.strftime("%B %Y")
+
+
+def suggestions(corpora: Sequence[int]) -> list[str]:
+    """First questions for these corpora, made from titles and headings of their documents.
+
+    One from each of the newest documents: about the heading in the middle of it, since the
+    first is often a preface and the last a licence.
+    """
+    documents = Document.objects.searchable().filter(corpus__in=corpora)[:SUGGESTIONS]
+    titles = {d.pk: d.title or d.name for d in documents}
+    paths = (
+        Chunk.objects.filter(document__in=titles, generation__state=IndexGeneration.State.LIVE)
+        .exclude(heading_path="")
+        .order_by("document_id", "ordinal")
+        .values_list("document_id", "heading_path")[:_HEADINGS_READ]
+    )
+    headings: dict[int, list[str]] = defaultdict(list)
+    for document_id, path in paths:
+        heading = path.split(HEADING_SEPARATOR)[-1].strip()
+        is_new = heading not in headings[document_id]
+        if is_new and heading.casefold() != titles[document_id].casefold() and len(heading) <= 80:
+            headings[document_id].append(heading)
+    return [_question(title, headings[pk]) for pk, title in titles.items()]
+
+
+def _question(title: str, headings: Sequence[str]) -> str:
+    if not headings:
+        return f"What is “{title}” about?"
+    return f"What does “{title}” say about “{headings[len(headings) // 2]}”?"
