@@ -40,9 +40,7 @@ def _answer(path: Path, format: Format) -> bytes:
     except MemoryError:
         return wire.encode_error("too_large", "out of memory")
     except Exception as exc:  # noqa: BLE001 (whatever a parser raises, it could not read the file)
-        return wire.encode_error(
-            "corrupt", f"{type(exc).__name__}: {exc}".encode("ascii", "replace").decode()
-        )
+        return wire.encode_error("corrupt", ascii(exc))
 
 
 def read(path: Path, format: Format) -> ParsedDocument:

@@ -1,4 +1,4 @@
-"""From bytes to text: byte-order marks, UTF-8, a declared charset, then the likeliest legacy one."""
+"""From bytes to text: byte-order mark, UTF-8, a declared charset, then the likeliest old one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,15 @@ _MARKS = (
 _SAMPLE_BYTES = 256 * 1024
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f\x08\x1b")
 _PUNCTUATION = frozenset("€‚ƒ„…†‡ˆ‰‹‘’“”•–—˜™›¡¢£¤¥¦§¨©«¬®¯°±´¶·¸»¿\u00a0\u00ad²³¹½¼¾ªº×÷µ")
-# Letters that the languages of each Latin code page use; first page with the fewest strangers wins.
+_WESTERN = frozenset("äöüßéèêëàâáãåæçíìîïñóòôõøœúùûÄÖÜÉÈÊËÀÂÁÃÅÆÇÍÌÎÏÑÓÒÔÕØŒÚÙÛŸÿ")
+_TURKISH = frozenset("çğıöşüâîûÇĞİÖŞÜÂÎÛ")
+_CENTRAL = frozenset("áäąăâćčçďđéěęëíîĺľłńňóöôőřŕśšşťţúůüűýźžżßÁÄĄĂÂĆČÇĎĐÉĚĘËÍÎŁŃÓÖÔŐŘŚŠŤÚŮÜŰÝŹŽŻ")
+# The page with the fewest characters that its languages do not use wins; the first of equals.
 _LATIN_PAGES = (
-    ("cp1252", frozenset("äöüßéèêëàâáãåæçíìîïñóòôõøœúùûÄÖÜÉÈÊËÀÂÁÃÅÆÇÍÌÎÏÑÓÒÔÕØŒÚÙÛŸÿ")),
-    ("cp1254", frozenset("çğıöşüâîûÇĞİÖŞÜÂÎÛ")),
-    (
-        "cp1250",
-        frozenset("áäąăâćčçďđéěęëíîĺľłńňóöôőřŕśšşťţúůüűýźžżßÁÄĄĂÂĆČÇĎĐÉĚĘËÍÎŁŃÓÖÔŐŘŚŠŤÚŮÜŰÝŹŽŻ"),
-    ),
-    (
-        "iso8859-2",
-        frozenset("áäąăâćčçďđéěęëíîĺľłńňóöôőřŕśšşťţúůüűýźžżßÁÄĄĂÂĆČÇĎĐÉĚĘËÍÎŁŃÓÖÔŐŘŚŠŤÚŮÜŰÝŹŽŻ"),
-    ),
+    ("cp1252", _WESTERN),
+    ("cp1254", _TURKISH),
+    ("cp1250", _CENTRAL),
+    ("iso8859-2", _CENTRAL),
 )
 
 
@@ -153,7 +150,7 @@ def _latin(content: bytes) -> str | None:
 
 def _strangers(text: str, letters: frozenset[str]) -> float:
     """Share of the non-ASCII characters that no word or sentence of the page's languages holds."""
-    foreign = [match for match in re.finditer(r"[^\x00-\x7f]", text)]
+    foreign = list(re.finditer(r"[^\x00-\x7f]", text))
     strange = 0
     for match in foreign:
         character, at = match.group(), match.start()

@@ -31,20 +31,8 @@ _NOTES = ("/footnotes", "/endnotes")
 _HEADING_NAME = re.compile(r"heading ([1-9])", re.IGNORECASE)
 _LIST_NAME = re.compile(r"list (bullet|number|paragraph)", re.IGNORECASE)
 _TRANSPARENT = frozenset(
-    f"{_W}{name}"
-    for name in [
-        "r",
-        "hyperlink",
-        "smartTag",
-        "sdt",
-        "sdtContent",
-        "ins",
-        "moveTo",
-        "fldSimple",
-        "customXml",
-        "dir",
-        "bdo",
-    ]
+    {f"{_W}r", f"{_W}hyperlink", f"{_W}smartTag", f"{_W}sdt", f"{_W}sdtContent", f"{_W}ins"}
+    | {f"{_W}moveTo", f"{_W}fldSimple", f"{_W}customXml", f"{_W}dir", f"{_W}bdo"}
 )
 _BREAKS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
 

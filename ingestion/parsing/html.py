@@ -22,74 +22,22 @@ _DECLARED = re.compile(
     re.IGNORECASE,
 )
 _DROPPED = frozenset(
-    [
-        "script",
-        "style",
-        "template",
-        "noscript",
-        "nav",
-        "svg",
-        "math",
-        "iframe",
-        "object",
-        "embed",
-        "canvas",
-        "audio",
-        "video",
-        "head",
-        "button",
-        "select",
-        "input",
-        "textarea",
-        "datalist",
-        "dialog",
-        "map",
-    ]
+    {"script", "style", "template", "noscript", "head", "nav", "dialog", "map"}
+    | {"svg", "math", "iframe", "object", "embed", "canvas", "audio", "video"}
+    | {"button", "select", "input", "textarea", "datalist"}
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _BLOCKS = frozenset(
-    [
-        "html",
-        "body",
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "center",
-        "dd",
-        "details",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "header",
-        "hr",
-        "li",
-        "main",
-        "menu",
-        "ol",
-        "p",
-        "section",
-        "summary",
-        "ul",
-        "table",
-        "caption",
-        "thead",
-        "tbody",
-        "tfoot",
-        "tr",
-        "td",
-        "th",
-        "pre",
-        "title",
-        "legend",
-    ]
-) | frozenset(_HEADINGS)
+    {"html", "body", "main", "article", "aside", "section", "header", "footer", "address", "div"}
+    | {"p", "blockquote", "center", "details", "summary", "figure", "figcaption", "hr", "pre"}
+    | {"ul", "ol", "menu", "li", "dl", "dt", "dd", "form", "fieldset", "legend", "title"}
+    | {"table", "caption", "thead", "tbody", "tfoot", "tr", "td", "th"}
+    | set(_HEADINGS)
+)
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+_RUN = re.compile(r"\s+")
+_AROUND_BREAK = re.compile(r" *\n *")
+_BLANKS = re.compile(r" {2,}")
 _MAX_SPAN = 100
 _MAX_CELLS = 200_000
 _WORDS_OF_A_LAYOUT_CELL = 120
@@ -199,11 +147,6 @@ class _Walk:
                 text = one_line(text)
             self._found.append(Element(self._kind, text, level=self._level))
             self._kind, self._level = ElementKind.PARAGRAPH, 0
-
-
-_RUN = re.compile(r"\s+")
-_AROUND_BREAK = re.compile(r" *\n *")
-_BLANKS = re.compile(r" {2,}")
 
 
 def _tidy(text: str) -> str:

@@ -81,12 +81,7 @@ def _pages(document: pypdfium2.PdfDocument, count: int) -> list[Page]:
 def _visible(segments: Iterator[Segment], width: float, height: float) -> list[Segment]:
     """Without what is drawn outside the page, where nobody sees it."""
     return [
-        segment
-        for segment in segments
-        if segment.right > 0
-        and segment.left < width
-        and segment.top > 0
-        and segment.bottom < height
+        s for s in segments if s.right > 0 and s.left < width and s.top > 0 and s.bottom < height
     ]
 
 
@@ -169,26 +164,25 @@ class _PageText:
         box = pdfium.FS_RECTF()
         pdfium.FPDFText_GetLooseCharBox(self._handle, index, box)
         left, bottom, right, top = self._crop
+        x1, x2, y1, y2 = box.left, box.right, box.bottom, box.top
         match self._rotation:
             case 90:
-                return _Box(
-                    box.bottom - bottom, right - box.right, box.top - bottom, right - box.left
-                )
+                return _Box(y1 - bottom, right - x2, y2 - bottom, right - x1)
             case 180:
-                return _Box(right - box.right, top - box.top, right - box.left, top - box.bottom)
+                return _Box(right - x2, top - y2, right - x1, top - y1)
             case 270:
-                return _Box(top - box.top, box.left - left, top - box.bottom, box.right - left)
-        return _Box(box.left - left, box.bottom - bottom, box.right - left, box.top - bottom)
+                return _Box(top - y2, x1 - left, top - y1, x2 - left)
+        return _Box(x1 - left, y1 - bottom, x2 - left, y2 - bottom)
 
     def _is_upright(self, index: int) -> bool:
         angle = math.degrees(pdfium.FPDFText_GetCharAngle(self._handle, index))
-        turned = (angle - self._rotation) % 360
+        turned: float = (angle - self._rotation) % 360
         return min(turned, 360 - turned) < 15
 
     def _size(self, index: int) -> float:
         """Font size in points as drawn: many files set size 1 and scale by the matrix."""
         matrix = pdfium.FS_MATRIX()
-        size = pdfium.FPDFText_GetFontSize(self._handle, index)
+        size: float = pdfium.FPDFText_GetFontSize(self._handle, index)
         if pdfium.FPDFText_GetMatrix(self._handle, index, matrix):
             size *= math.hypot(matrix.c, matrix.d)
         return round(size * 2) / 2

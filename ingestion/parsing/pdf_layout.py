@@ -11,6 +11,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from ingestion.parsing.cleaning import clean, one_line
 from ingestion.parsing.tables import table_element
@@ -32,6 +33,7 @@ _BOLD_HEADING_MAX_CHARACTERS = 120
 _LARGER = 1.12
 _EDGE_ROWS = 3
 _MAX_CUTS = 60
+_WORDS_OF_PROSE = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class _Row:
     @property
     def text(self) -> str:
         parts = [self.segments[0].text]
-        for before, after in zip(self.segments, self.segments[1:], strict=False):
+        for before, after in pairwise(self.segments):
             gap = max(after.left - before.right, before.left - after.right)
             parts.append(after.text if gap < 0.12 * after.size else f" {after.text}")
         return "".join(parts)
@@ -155,7 +157,7 @@ def _ordered(page: Page) -> list[Segment]:
         after.bottom > before.top + 0.5 * after.size
         and after.left < before.right
         and after.top < 0.9 * page.height
-        for before, after in zip(segments, segments[1:], strict=False)
+        for before, after in pairwise(segments)
     )
     if jumps > 1 or _draws_across_columns(page, segments):
         segments = _cut(segments, page.width)
@@ -165,7 +167,7 @@ def _ordered(page: Page) -> list[Segment]:
 def _draws_across_columns(page: Page, segments: Sequence[Segment]) -> bool:
     """Whether the file draws two columns of prose line by line across both."""
     wide = 0
-    for before, after in zip(segments, segments[1:], strict=False):
+    for before, after in pairwise(segments):
         if _same_line(before, after) and after.left > before.right:
             widths = before.right - before.left, after.right - after.left
             wide += min(widths) > 0.28 * page.width
@@ -267,18 +269,17 @@ def _edges(page: Page, rows: list[_Row]) -> list[tuple[tuple[str, str], _Row]]:
             if distance > 0.25 * page.height:
                 break
             following = candidates[position + 1] if position + 1 < len(candidates) else None
-            if len(row.segments) > 1 and following is not None and _is_close(row, following):
+            if following is not None and _are_rows_of_a_table(row, following):
                 # The repeated head of a table that runs over pages, not of the page.
-                if len(following.segments) > 1:
-                    break
+                break
             text = one_line(_DIGITS.sub("#", row.text)).casefold()
             found.append(((edge, "#" if _ROMAN.fullmatch(text) else text), row))
     return found
 
 
-def _is_close(row: _Row, other: _Row) -> bool:
+def _are_rows_of_a_table(row: _Row, other: _Row) -> bool:
     gap = max(row.bottom - other.top, other.bottom - row.top)
-    return gap < 0.8 * row.size
+    return len(row.segments) > 1 and len(other.segments) > 1 and gap < 0.8 * row.size
 
 
 def _is_number_of(row: _Row, page: int) -> bool:
@@ -306,7 +307,7 @@ class _Style:
                     characters[segment.size] += len(segment.text)
                     total += len(segment.text)
                     bold += len(segment.text) * segment.bold
-            for before, after in zip(rows, rows[1:], strict=False):
+            for before, after in pairwise(rows):
                 gap = before.bottom - after.bottom
                 if before.size == after.size and 0.8 * after.size < gap < 2.6 * after.size:
                     gaps[after.size].append(gap)
@@ -428,10 +429,9 @@ def _table(rows: list[_Row], page: int) -> Element | None:
     if marked * 2 > len(several) and max(len(row.segments) for row in rows) == 2:
         # A list whose numbers stand apart from its text.
         return None
-    words = [len(segment.text.split()) for row in rows for segment in row.segments]
-    if statistics.mean(words) > 9 or any(
-        segment.hyphenated for r in rows for segment in r.segments
-    ):
+    pieces = [segment for row in rows for segment in row.segments]
+    words = statistics.mean(len(piece.text.split()) for piece in pieces)
+    if words > _WORDS_OF_PROSE or any(piece.hyphenated for piece in pieces):
         return None
     columns = _columns(rows)
     widest = max(len(row.segments) for row in rows)
@@ -464,7 +464,7 @@ def _columns(rows: list[_Row]) -> list[tuple[float, float]]:
 
 def _with_wrapped_lines_joined(rows: list[_Row], cells: list[list[str]]) -> list[list[str]]:
     """Join a line to the row above if it stands nearer to it than rows do, first cell empty."""
-    gaps = [a.bottom - b.bottom for a, b in zip(rows, rows[1:], strict=False)]
+    gaps = [a.bottom - b.bottom for a, b in pairwise(rows)]
     usual = statistics.median_high(gaps) if gaps else 0.0
     joined = [cells[0]]
     for gap, row in zip(gaps, cells[1:], strict=True):
@@ -549,7 +549,7 @@ def _code(lines: list[_Row]) -> str:
 def _prose(block: _Block, known_words: frozenset[str]) -> str:
     """Lines as one text; a break that the author made stays a line end."""
     text = clean(block.lines[0].text)
-    for before, row in zip(block.lines, block.lines[1:], strict=False):
+    for before, row in pairwise(block.lines):
         following = clean(row.text)
         if before.segments[-1].hyphenated or _ends_in_hyphen(text, following):
             text = _dehyphenated(text.removesuffix("-"), following, known_words)
