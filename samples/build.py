@@ -8,10 +8,12 @@ Needs fpdf2 2.8.9, python-docx 1.2.0 and markdown-it-py 4.3.0.
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 from docx import Document
@@ -29,7 +31,7 @@ from markdown_it.token import Token
 
 HERE = Path(__file__).parent
 PDFS = ("evaluation", "hybrid-retrieval", "reranking")
-DOCXS = ()
+DOCXS = ("ingestion-reliability", "vector-search")
 AUTHOR = "ragsite"
 MADE_AT = datetime(2026, 11, 1, 9, 0, tzinfo=UTC)
 INK, BLUE, GREY, PALE, LINE = (32, 36, 44), (24, 70, 132), (110, 118, 130), (238, 242, 248), 5.4
@@ -123,6 +125,9 @@ class Page(FPDF):
         self.set_margins(left=24, top=22, right=24)
         self.set_auto_page_break(auto=True, margin=24)
         self.title_line = title
+        # The core fonts hold the characters of this code page, bullets included.
+        self.core_fonts_encoding = "windows-1252"
+        self.c_margin = 0
         self.add_page()
 
     def footer(self) -> None:
@@ -165,7 +170,7 @@ def write_pdf(blocks: Sequence[Block], target: Path) -> None:
 
 def _pdf_heading(page: Page, block: Block) -> None:
     size = HEADING_SIZES[block.level]
-    page.keep(30)
+    page.keep(44 if block.level == 2 else 30)
     if block.level > 1 and page.get_y() > page.t_margin + 1:
         page.ln(9 - 2 * block.level)
     page.start_section(block.text, level=block.level - 1)
@@ -182,26 +187,59 @@ def _pdf_heading(page: Page, block: Block) -> None:
 
 
 def _pdf_text(page: Page, block: Block, *, is_last: bool) -> None:
-    margin = page.l_margin
-    page.keep(2 * LINE)
-    if block.kind != "paragraph":
-        mark = "\u00b7" if block.kind == "bullet" else f"{block.level}."
+    indent = 0 if block.kind == "paragraph" else 8
+    lines = list(_pdf_lines(page, block, width=page.epw - indent))
+    page.keep(LINE * len(lines))
+    if indent:
         page.face("B")
-        page.set_x(margin + 2)
-        page.cell(6, LINE, mark)
-        page.set_left_margin(margin + 8)
-        page.set_x(margin + 8)
-    for run in block.runs:
-        page.face(run.style)
-        page.write(LINE, run.text)
-    page.set_left_margin(margin)
-    page.ln(LINE + (2.6 if is_last or block.kind == "paragraph" else 1))
+        page.set_x(page.l_margin + 2)
+        page.cell(6, LINE, "\u2022" if block.kind == "bullet" else f"{block.level}.")
+    for line in lines:
+        page.set_x(page.l_margin + indent)
+        for style, runs in groupby(line, key=lambda run: run.style):
+            text = "".join(run.text for run in runs)
+            page.face(style)
+            page.cell(page.get_string_width(text), LINE, text)
+        page.ln(LINE)
+    page.ln(2.6 if is_last or not indent else 1)
+
+
+def _pdf_lines(page: Page, block: Block, *, width: float) -> Iterator[list[Run]]:
+    """Break the block into lines between words, whatever styles a word is made of."""
+    line: list[Run] = []
+    used = 0.0
+    for word in _words(block.runs):
+        length = 0.0
+        for run in word:
+            page.face(run.style)
+            length += page.get_string_width(run.text)
+        if line and used + length > width:
+            yield line
+            line, used = [], 0.0
+        line += word
+        page.face("")
+        line.append(Run(" "))
+        used += length + page.get_string_width(" ")
+    yield line
+
+
+def _words(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """The pieces between blanks; one word may change its style, as in `code`, with a comma."""
+    word: list[Run] = []
+    for run in runs:
+        for part in re.split(r"( +)", run.text):
+            if part.isspace():
+                yield word
+                word = []
+            elif part:
+                word.append(Run(part, run.style))
+    yield word
 
 
 def _pdf_code(page: Page, block: Block) -> None:
     lines = block.text.split("\n")
     page.keep(LINE * len(lines) + 6)
-    page.face("C")
+    page.face("C", size=9.5)
     page.set_fill_color(PALE)
     height = 4.8 * len(lines) + 5
     page.rect(page.l_margin, page.get_y(), page.epw, height, style="F")
@@ -217,18 +255,17 @@ def _pdf_table(page: Page, block: Block) -> None:
     page.set_font("Helvetica", size=9.5)
     page.set_draw_color(190, 198, 210)
     page.set_line_width(0.2)
-    with (
-        page.unbreakable() as whole,
-        whole.table(
-            list(block.rows),
-            col_widths=_widths(block.rows),
-            line_height=4.9,
-            padding=(1.5, 3, 1.5, 2),
-            text_align="LEFT",
-            v_align="TOP",
-            borders_layout=TableBordersLayout.HORIZONTAL_LINES,
-            headings_style=FontFace(emphasis="BOLD", color=BLUE, fill_color=PALE),
-        ),
+    page.set_fill_color(255)
+    page.keep(8 * len(block.rows))
+    with page.table(
+        block.rows,
+        col_widths=_widths(block.rows),
+        line_height=4.9,
+        padding=(1.5, 3, 1.5, 2),
+        text_align="LEFT",
+        v_align="TOP",
+        borders_layout=TableBordersLayout.HORIZONTAL_LINES,
+        headings_style=FontFace(emphasis="BOLD", color=BLUE, fill_color=PALE),
     ):
         pass
     page.ln(5)
