@@ -126,7 +126,7 @@ def retrieve(
     question = question.encode(errors="replace").decode().strip()
     scopes = _scopes(corpora, services.lexical_dir) if question and corpora else []
     if not scopes:
-        return Trace(question, settings, (), {}, {"total": _ms_since(started)})
+        return Trace(question, settings, [], {}, {"total": _ms_since(started)}, [])
 
     tell(_searching(scopes))
     threads = ThreadPoolExecutor(4 + min(len(scopes), MAX_SCOPE_THREADS), "retrieve")

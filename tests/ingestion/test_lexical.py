@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -253,7 +254,7 @@ def test_a_write_that_fails_half_way_changes_nothing_and_frees_the_writer(
 ) -> None:
     index.replace_document(1, [LexicalEntry("a", "alpha")])
 
-    def documents():  # type: ignore[no-untyped-def]
+    def documents() -> Iterator[tuple[int, list[LexicalEntry]]]:
         yield 1, [LexicalEntry("b", "alpha")]
         raise RuntimeError("the reader of the rows failed")
 

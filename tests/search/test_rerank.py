@@ -12,6 +12,7 @@ from inference.errors import InferenceError, InferenceLate, InferenceRejected
 from inference.types import ModelInfo, RerankScore
 from search.rerank import (
     SLICE_PAIRS,
+    Scored,
     calibrated_relevance,
     estimated_tokens,
     planned_pairs,
@@ -55,7 +56,7 @@ class Clocked:
         return [RerankScore(i, float(text.split(":")[0])) for i, text in enumerate(texts)]
 
 
-def run(reranker: Clocked, pairs: int, info: ModelInfo | None, budget: float = 2.0):  # type: ignore[no-untyped-def]
+def run(reranker: Clocked, pairs: int, info: ModelInfo | None, budget: float = 2.0) -> Scored:
     texts = [f"{n}:".ljust(len(TEXT), "t") for n in range(pairs)]
     return score(
         QUESTION,
