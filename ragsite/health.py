@@ -118,7 +118,7 @@ TITLES = {
 }
 ADVICE = {
     "database": "Check DATABASE_URL and that the database server runs; nothing works without it.",
-    "redis": "Start Redis, or set REDIS_URL to where it runs. Uploads are kept and wait until then.",
+    "redis": "Start Redis, or set REDIS_URL to where it runs. Uploads are kept and wait.",
     "worker": "Start the worker: `celery --app ragsite worker --beat`. Uploads are kept and wait.",
     "chroma": "Start Chroma, or set CHROMA_URL to where it runs. Until then questions are answered "
     "by keyword search alone.",

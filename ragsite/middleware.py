@@ -14,7 +14,7 @@ from django_htmx.middleware import HtmxDetails
 
 # The admin theme evaluates expressions in attributes (Alpine) and styles elements in place.
 ADMIN_POLICY = {
-    "script-src": ["'unsafe-inline'", "'unsafe-eval'"],
+    "script-src": ["'unsafe-eval'"],
     "style-src": ["'unsafe-inline'"],
 }
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import environ
 from django.contrib.messages import constants as message_levels
+from django.templatetags.static import static
+from django.urls import reverse_lazy
 
 from ragsite.runtime import running_services
 
@@ -194,6 +196,93 @@ CONTENT_SECURITY_POLICY = {
         "base-uri": ["'none'"],
         "frame-ancestors": ["'none'"],
         "object-src": ["'none'"],
+    },
+}
+
+# --- admin panel -------------------------------------------------------------
+
+
+def _admin_link(title: str, icon: str, name: str, **more: object) -> dict[str, object]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(name), **more}
+
+
+UNFOLD = {
+    "SITE_TITLE": "ragsite administration",
+    "SITE_HEADER": "ragsite",
+    "SITE_SUBHEADER": "Administration",
+    "SITE_URL": "/",
+    "SITE_ICON": lambda request: static("favicon.svg"),
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda request: static("favicon.svg"),
+        }
+    ],
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "BORDER_RADIUS": "10px",
+    # The same paper, ink and petrol as static/css/tokens.css.
+    "COLORS": {
+        "base": {
+            "50": "oklch(98.2% .005 95)",
+            "100": "oklch(95.7% .008 95)",
+            "200": "oklch(89.8% .009 95)",
+            "300": "oklch(82% .012 160)",
+            "400": "oklch(71.5% .014 200)",
+            "500": "oklch(52% .018 228)",
+            "600": "oklch(44% .02 228)",
+            "700": "oklch(36% .02 228)",
+            "800": "oklch(26.8% .016 228)",
+            "900": "oklch(20.5% .014 228)",
+            "950": "oklch(16.6% .012 228)",
+        },
+        "primary": {
+            "50": "oklch(97% .014 205)",
+            "100": "oklch(94.5% .022 205)",
+            "200": "oklch(88% .045 205)",
+            "300": "oklch(82% .075 200)",
+            "400": "oklch(76% .09 200)",
+            "500": "oklch(60% .09 205)",
+            "600": "oklch(45.5% .082 210)",
+            "700": "oklch(40% .075 212)",
+            "800": "oklch(34% .06 212)",
+            "900": "oklch(29.5% .045 212)",
+            "950": "oklch(23% .035 215)",
+        },
+    },
+    "SIDEBAR": {
+        "show_search": False,
+        "show_all_applications": False,
+        "navigation": [
+            {
+                "title": "Content",
+                "items": [
+                    _admin_link("Corpora", "stacks", "admin:ingestion_corpus_changelist"),
+                    _admin_link("Documents", "description", "admin:ingestion_document_changelist"),
+                    _admin_link(
+                        "Index generations",
+                        "database",
+                        "admin:ingestion_indexgeneration_changelist",
+                    ),
+                    _admin_link("Conversations", "forum", "admin:chat_conversation_changelist"),
+                ],
+            },
+            {
+                "title": "People",
+                "items": [
+                    _admin_link("People", "person", "admin:auth_user_changelist"),
+                    _admin_link("Groups", "group", "admin:auth_group_changelist"),
+                ],
+            },
+            {
+                "title": "Site",
+                "items": [
+                    _admin_link("Status", "monitor_heart", "status"),
+                    _admin_link("Back to the site", "arrow_back", "home", active=lambda _: False),
+                ],
+            },
+        ],
     },
 }
 

@@ -28,7 +28,5 @@ class Command(BaseCommand):
         if person is None:
             names = User.objects.filter(is_active=True).order_by("username")
             known = ", ".join(names.values_list("username", flat=True)[:10]) or "nobody yet"
-            raise CommandError(
-                f"Nobody active is called {options['username']}. There is: {known}."
-            )
+            raise CommandError(f"Nobody active is called {options['username']}. There is: {known}.")
         self.stdout.write(one_time_link(person, base_url=options["base_url"]))

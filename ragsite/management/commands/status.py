@@ -40,7 +40,9 @@ class Command(BaseCommand):
         for check in site.checks:
             state = "up  " if check.up else "down" if check.required else "off "
             facts = ", ".join(f"{name} {value}" for name, value in check.facts.items() if value)
-            self.stdout.write(f"{state}  {check.title:<15}{facts or check.reason:<40}{check.ms:7.0f} ms")
+            self.stdout.write(
+                f"{state}  {check.title:<15}{facts or check.reason:<40}{check.ms:7.0f} ms"
+            )
             for kind, model in check.models.items():
                 if model is not None:
                     where = f"{model.model_id} on {model.device}, {model.dtype}"
