@@ -293,12 +293,13 @@ class LexicalIndex:
         """Remove the folder with all that is in it, also a damaged one.
 
         Raises:
-            LexicalIndexError: another process writes to it and does not finish.
+            LexicalIndexError: another process writes to it and does not finish, or the
+                folder cannot be removed.
         """
         if not self.folder.exists():
             return
-        with self._turn():
-            shutil.rmtree(self.folder, ignore_errors=True)
+        with _translated("removed", self.folder), self._turn():
+            shutil.rmtree(self.folder)
 
     def _searcher(self) -> Any:
         """A searcher of the last commit; None where nothing was ever committed.
