@@ -55,6 +55,7 @@ SENTENCES: dict[str, str] = {
     "file_missing": "The stored file is missing. Delete the document and upload the file again.",
     "not_found": "There is no such file. Check the path.",
     "unreadable": "The file may not be read. Check its permissions.",
+    "deleted": "The document was deleted before it was ready.",
     "corpus_gone": "This corpus has been deleted. Choose another one.",
     "internal_error": "Something unexpected went wrong. The administrator can see the details; "
     "try again later.",

@@ -39,11 +39,18 @@ def nudge_waiting() -> int:
         room = QUEUE_ROOM - messages_waiting()
         for pk in _due()[: max(0, room)].values_list("pk", flat=True):
             sent += _nudge(pk)
-        for pk in Corpus.objects.exclude(deleted_at=None).values_list("pk", flat=True):
-            current_app.send_task("ingestion.tasks.purge_corpus", [pk])
     except BROKER_ERRORS as exc:
         logger.warning("no worker could be told of waiting documents: %s", exc)
     return sent
+
+
+def nudge_deleted_corpora() -> None:
+    """Send a message for each corpus that waits to be purged. A broker that is away is logged."""
+    try:
+        for pk in Corpus.objects.exclude(deleted_at=None).values_list("pk", flat=True):
+            current_app.send_task("ingestion.tasks.purge_corpus", [pk])
+    except BROKER_ERRORS as exc:
+        logger.warning("no worker could be told of deleted corpora: %s", exc)
 
 
 def messages_waiting() -> int:

@@ -156,6 +156,7 @@ def delete_corpus(*, corpus: Corpus) -> None:
         Corpus.objects.present().filter(pk=corpus.pk).update(
             deleted_at=now, name=f"{corpus.name[:90]} (deleted {new_key()})"
         )
+        transaction.on_commit(nudges.nudge_deleted_corpora, robust=True)
 
 
 def blob_path(document: Document) -> Path:

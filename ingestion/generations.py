@@ -1,0 +1,81 @@
+"""Which index generation a corpus has, and whether the model server still fits it.
+
+A generation is bound to one embedding model: its id, the revision of its weights and its
+dimension. Vectors of two models are never mixed, also not when their dimensions agree.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from django.db import IntegrityError, transaction
+
+from inference.client import InferenceClient
+from inference.errors import NoModel
+from inference.types import ModelInfo
+from ingestion.errors import EmbedderChanged, VectorStoreError
+from ingestion.models import Corpus, IndexGeneration
+from ingestion.types import PIPELINE_VERSION
+from ingestion.vectors import VectorStore
+
+
+def current_generation(
+    corpus: Corpus, *, client: InferenceClient, store: VectorStore
+) -> IndexGeneration:
+    """The generation that new documents go to; made from the model server's embedder at first.
+
+    Raises:
+        InferenceError: there is none yet and the model server cannot say what it has.
+    """
+    if live := _live(corpus):
+        return live
+    model = embedder(client)
+    try:
+        with transaction.atomic():
+            made = IndexGeneration.objects.create(
+                corpus=corpus,
+                embedding_model=model.model_id,
+                embedding_revision=model.revision,
+                dimension=model.dimension,
+                pipeline_version=PIPELINE_VERSION,
+            )
+    except IntegrityError:  # another worker was first
+        return corpus.generations.get(state=IndexGeneration.State.LIVE)
+    # Only so that a question meanwhile finds an empty collection; indexing makes sure of it.
+    with suppress(VectorStoreError):
+        store.ensure(made.collection_name, made.dimension)
+    return made
+
+
+def embedder(client: InferenceClient) -> ModelInfo:
+    """The model that the server embeds with now.
+
+    Raises:
+        NoModel: it has none; ModelLoading and the like: not yet.
+    """
+    model = client.info().embedder
+    if model is None:
+        # `/info` does not say why; the attempt does.
+        client.embed(["?"], lane="ingestion")
+        model = client.info().embedder
+    if model is None:
+        raise NoModel("the model server names no embedding model")
+    return model
+
+
+def check_embedder(generation: IndexGeneration, model: ModelInfo) -> None:
+    """Raise EmbedderChanged unless this is the model that the generation was built with."""
+    built_with = (
+        generation.embedding_model,
+        generation.embedding_revision,
+        generation.dimension,
+    )
+    if built_with != (model.model_id, model.revision, model.dimension):
+        raise EmbedderChanged(
+            f"generation {generation.key} has {built_with}, the server "
+            f"{model.model_id} {model.revision} with {model.dimension} dimensions"
+        )
+
+
+def _live(corpus: Corpus) -> IndexGeneration | None:
+    return corpus.generations.filter(state=IndexGeneration.State.LIVE).first()

@@ -1,0 +1,288 @@
+"""The stages of one document, each under its lease and each safe to run again.
+
+Parts and chunks are replaced in one transaction and keep the embeddings of passages that
+stayed the same; embeddings are computed only where there is none; vectors are added only
+where the store lacks them. A stage that is interrupted anywhere leaves nothing that the next
+run would double.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from django.db import transaction
+from django.utils import timezone
+
+from inference.client import InferenceClient, shared_client
+from inference.errors import InferenceTransientError
+from inference.types import ModelInfo
+from ingestion import blobs
+from ingestion.chunk_ids import chunk_id
+from ingestion.chunking import chunk
+from ingestion.conf import ingestion_settings
+from ingestion.embeddings import from_bytes, to_bytes
+from ingestion.errors import EmbedderChanged, LexicalIndexError, ParseError, VectorStoreError
+from ingestion.generations import current_generation
+from ingestion.lease import Lease
+from ingestion.lexical import LexicalEntry
+from ingestion.models import Chunk, Document, DocumentPart, IndexGeneration
+from ingestion.parsing import Format, parse_in_child, sniff
+from ingestion.purge import lexical_index
+from ingestion.tokenizer import load_tokenizer
+from ingestion.types import (
+    HEADING_SEPARATOR,
+    PIPELINE_VERSION,
+    ChunkDraft,
+    IngestionSettings,
+    ParsedDocument,
+    PartDraft,
+    passage_text,
+)
+from ingestion.vectors import WRITE_BATCH, VectorStore, shared_store
+
+State = Document.State
+ROWS_AT_ONCE = 500
+# The model server may be busy with other people's questions, which go first.
+EMBED_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the stages work with."""
+
+    settings: IngestionSettings
+    client: InferenceClient
+    store: VectorStore
+
+
+def tools() -> Tools:
+    """The tools that the settings name."""
+    settings = ingestion_settings()
+    return Tools(
+        settings=settings,
+        client=shared_client(settings.embed_url, ""),
+        store=shared_store(settings.chroma_url, settings.chroma_token),
+    )
+
+
+def read(lease: Lease, given: Tools) -> None:
+    """PARSING and CHUNKING: from the file to parts and chunks in SQL; then EMBEDDING.
+
+    Raises:
+        ParseError, ParserCrashed: the file is to blame.
+        InferenceError: the corpus is new and the model server cannot say what it has.
+        VectorStoreError: passages of an earlier run could not be removed.
+        LeaseLost: the document is somebody else's by now.
+    """
+    document, settings = lease.document, given.settings
+    generation = current_generation(document.corpus, client=given.client, store=given.store)
+    lease.advance(state=State.PARSING, progress_done=0, progress_total=0)
+    path = blobs.blob_file(settings.blobs_dir, document.blob_key)
+    if not path.is_file():
+        raise ParseError(f"no blob {document.blob_key}", code="file_missing")
+    workdir = settings.data_dir / "tmp"
+    workdir.mkdir(parents=True, exist_ok=True)
+    parsed = parse_in_child(
+        path,
+        format=Format(document.format) if document.format else sniff(path, document.name),
+        timeout_seconds=settings.parse_timeout_seconds,
+        memory_bytes=settings.parse_memory_bytes,
+        workdir=workdir,
+    )
+    lease.advance(state=State.CHUNKING)
+    parts, drafts = chunk(
+        parsed,
+        tokenizer=load_tokenizer(settings.embedding_model),
+        max_tokens=settings.chunk_max_tokens,
+        overlap_tokens=settings.chunk_overlap_tokens,
+    )
+    if not drafts:
+        raise ParseError("no passages", code="no_text")
+    chunks = [_chunk_row(document, generation, draft) for draft in drafts]
+    _forget_other_vectors(document, {row.pk for row in chunks}, given.store)
+    _replace(lease, parsed, parts, chunks)
+
+
+def chunks_are_current(document: Document) -> bool:
+    """Whether the document's chunks are those of the corpus's live generation."""
+    generations = set(document.chunks.values_list("generation__state", flat=True).distinct())
+    return generations == {IndexGeneration.State.LIVE}
+
+
+def unembedded(document: Document) -> list[str]:
+    """The ids of the chunks that have no embedding yet, in order."""
+    return list(
+        document.chunks.filter(embedding=None).order_by("ordinal").values_list("pk", flat=True)
+    )
+
+
+def generation_of(document: Document) -> IndexGeneration:
+    """The generation that the document's chunks belong to."""
+    return IndexGeneration.objects.select_related("corpus").get(
+        pk=document.chunks.values_list("generation", flat=True)[:1]
+    )
+
+
+def embed(chunk_ids: Sequence[str], model: ModelInfo, given: Tools) -> dict[str, bytes]:
+    """Embed these chunks, whatever documents they belong to, in one request.
+
+    Args:
+        chunk_ids: of chunks whose generation was checked against `model`.
+        model: what the server embeds with.
+        given: the tools.
+
+    Returns:
+        The embedding of each chunk that exists, as it is stored.
+
+    Raises:
+        InferenceError: the model server did not do it.
+        EmbedderChanged: it answered with vectors of another dimension.
+    """
+    rows = Chunk.objects.in_bulk(chunk_ids)
+    chunks = [rows[pk] for pk in chunk_ids if pk in rows]
+    if not chunks:
+        return {}
+    texts = [passage_text(heading_path=row.heading_path, text=row.text) for row in chunks]
+    vectors = given.client.embed(texts, lane="ingestion", timeout_seconds=EMBED_SECONDS)
+    if vectors.shape != (len(chunks), model.dimension):
+        raise EmbedderChanged(f"asked for {len(chunks)} x {model.dimension}, got {vectors.shape}")
+    if not np.isfinite(vectors).all():
+        raise InferenceTransientError("the model server answered with numbers that are none")
+    return {row.pk: packed for row, packed in zip(chunks, to_bytes(vectors), strict=True)}
+
+
+def keep_embeddings(lease: Lease, embeddings: dict[str, bytes], *, left: int) -> None:
+    """Store embeddings of one document's chunks; `left` chunks remain to be embedded.
+
+    Raises:
+        LeaseLost: nothing was stored.
+    """
+    total = lease.document.chunk_count
+    with transaction.atomic():
+        lease.advance(
+            state=State.EMBEDDING, progress_done=max(0, total - left), progress_total=total
+        )
+        rows = [Chunk(pk=pk, embedding=packed) for pk, packed in embeddings.items()]
+        Chunk.objects.bulk_update(rows, ["embedding"], batch_size=100)
+
+
+def index(lease: Lease, given: Tools) -> None:
+    """INDEXING: from SQL into the vector store and the lexical index; then READY.
+
+    Each store is read again before the document is called ready.
+
+    Raises:
+        VectorStoreError, LexicalIndexError: a store is away, or did not keep what it took.
+        LeaseLost: the document is somebody else's by now.
+    """
+    document = lease.document
+    generation = generation_of(document)
+    lease.advance(state=State.INDEXING, progress_done=0, progress_total=document.chunk_count)
+    ids = _index_vectors(lease, generation, given.store)
+    _index_words(document, generation, given.settings)
+    lease.release(
+        state=State.READY,
+        ready_at=timezone.now(),
+        chunk_count=len(ids),
+        progress_done=len(ids),
+        progress_total=len(ids),
+        error_code="",
+        error_detail="",
+        crashes=0,
+        retry_at=None,
+    )
+
+
+def _chunk_row(document: Document, generation: IndexGeneration, draft: ChunkDraft) -> Chunk:
+    return Chunk(
+        id=chunk_id(
+            document_id=document.pk,
+            generation_key=generation.key,
+            pipeline_version=PIPELINE_VERSION,
+            ordinal=draft.ordinal,
+            text=draft.text,
+        ),
+        document=document,
+        generation=generation,
+        ordinal=draft.ordinal,
+        text=draft.text,
+        heading_path=HEADING_SEPARATOR.join(draft.heading_path),
+        page_from=draft.page_from,
+        page_to=draft.page_to,
+        spans=[[span.part, span.start, span.end] for span in draft.spans],
+        tokens=draft.tokens,
+    )
+
+
+def _forget_other_vectors(document: Document, kept: set[str], store: VectorStore) -> None:
+    """Remove vectors of passages that this run no longer makes, while SQL still names them."""
+    for generation in IndexGeneration.objects.filter(chunks__document=document).distinct():
+        earlier = document.chunks.filter(generation=generation)
+        stale = [pk for pk in earlier.values_list("pk", flat=True) if pk not in kept]
+        store.delete(generation.collection_name, stale)
+
+
+def _replace(
+    lease: Lease, parsed: ParsedDocument, parts: Sequence[PartDraft], chunks: Sequence[Chunk]
+) -> None:
+    """Put these parts and chunks in place of all earlier ones, at once or not at all."""
+    document = lease.document
+    with transaction.atomic():
+        lease.advance(
+            state=State.EMBEDDING,
+            title=parsed.title[:500],
+            pages=parsed.pages,
+            chunk_count=len(chunks),
+            progress_done=0,
+            progress_total=len(chunks),
+        )
+        done = dict(document.chunks.exclude(embedding=None).values_list("pk", "embedding"))
+        for row in chunks:
+            row.embedding = done.get(row.pk)
+        document.chunks.all().delete()
+        document.parts.all().delete()
+        DocumentPart.objects.bulk_create(
+            [
+                DocumentPart(
+                    document=document, ordinal=part.ordinal, page=part.page, text=part.text
+                )
+                for part in parts
+            ],
+            batch_size=ROWS_AT_ONCE,
+        )
+        Chunk.objects.bulk_create(chunks, batch_size=ROWS_AT_ONCE)
+
+
+def _index_vectors(lease: Lease, generation: IndexGeneration, store: VectorStore) -> list[str]:
+    """Add the vectors that the store lacks; returns all ids, seen there afterwards."""
+    name = generation.collection_name
+    store.ensure(name, generation.dimension)
+    rows = lease.document.chunks.order_by("ordinal")
+    ids = list(rows.values_list("pk", flat=True))
+    for start in range(0, len(ids), WRITE_BATCH):
+        lease.advance(progress_done=start)  # also the fence before a write that has none
+        pairs = rows.values_list("pk", "embedding")[start : start + WRITE_BATCH]
+        batch = {pk: packed for pk, packed in pairs if packed is not None}
+        vectors = from_bytes(list(batch.values()), dimension=generation.dimension)
+        store.add_missing(name, list(batch), vectors)
+    if lost := store.missing(name, ids):
+        raise VectorStoreError(f"{len(lost)} of {len(ids)} vectors are not in {name}")
+    return ids
+
+
+def _index_words(
+    document: Document, generation: IndexGeneration, settings: IngestionSettings
+) -> None:
+    lexical = lexical_index(generation, settings)
+    entries = [
+        LexicalEntry(pk, passage_text(heading_path=heading_path, text=text))
+        for pk, heading_path, text in document.chunks.order_by("ordinal").values_list(
+            "pk", "heading_path", "text"
+        )
+    ]
+    lexical.replace_document(document.pk, entries)
+    kept = lexical.chunk_ids(document.pk)
+    if kept != {entry.chunk_id for entry in entries}:
+        raise LexicalIndexError(f"{len(kept)} of {len(entries)} passages are in the index")

@@ -1,0 +1,54 @@
+"""The Celery tasks. Each claims, calls, records; the rows in SQL say what remains.
+
+task             soft / hard limit   expires   runs twice
+ingest_document  14 / 15 min         never     harmless: only the claimer works
+purge_corpus     9 / 10 min          60 s      harmless: every step may be repeated
+reconcile        50 / 60 s           60 s      harmless: a nudge guard per row
+
+None is retried by Celery: what did not finish is found by `reconcile`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import shared_task
+from celery.signals import worker_ready
+
+from ingestion import nudges, pipeline, purge
+from ingestion import reconcile as reconciliation
+from ingestion.conf import ingestion_settings
+from ingestion.errors import TransientError
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(ignore_result=True, acks_late=True, soft_time_limit=14 * 60, time_limit=15 * 60)
+def ingest_document(document_id: int) -> None:
+    """Do what remains to be done on a document, then see that the next ones get their turn."""
+    pipeline.work_on(document_id)
+    nudges.nudge_waiting()
+
+
+@shared_task(ignore_result=True, soft_time_limit=9 * 60, time_limit=10 * 60, expires=60)
+def purge_corpus(corpus_id: int) -> None:
+    """Purge a deleted corpus; what cannot be done now is done at a later reconciliation."""
+    try:
+        purge.purge_corpus(corpus_id, ingestion_settings())
+    except TransientError as exc:
+        logger.warning("corpus %d waits to be purged: %s", corpus_id, exc)
+
+
+@shared_task(ignore_result=True, soft_time_limit=50, time_limit=60, expires=60)
+def reconcile() -> None:
+    """Find work that nobody is told of."""
+    reconciliation.reconcile()
+
+
+@worker_ready.connect
+def _reconcile_at_start(**_: Any) -> None:
+    try:
+        reconcile.delay()
+    except nudges.BROKER_ERRORS as exc:
+        logger.warning("no reconciliation at start: %s", exc)

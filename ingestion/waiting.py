@@ -1,0 +1,86 @@
+"""Waiting until documents are finished, and doing the work here when no worker runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from inference.client import shared_client
+from inference.errors import InferenceError
+from ingestion import nudges, pipeline
+from ingestion.conf import ingestion_settings
+from ingestion.errors import VectorStoreError
+from ingestion.models import Document
+from ingestion.vectors import shared_store
+
+POLL_SECONDS = 0.3
+PING_SECONDS = 2.0
+# How long a worker that answered is trusted when nothing moves.
+TRUST_SECONDS = 20.0
+
+
+class ServiceAway(Exception):
+    """A service that is needed does not answer; the text is the sentence for the person."""
+
+
+def until_finished(
+    ids: Collection[int], *, tell: Callable[[Sequence[Document]], None]
+) -> list[Document]:
+    """Return when each of these documents is ready, failed, set aside or gone.
+
+    Where a worker runs, this only waits. Where none holds a document and none answers, the
+    documents are worked on here, one after the other, by the same pipeline.
+
+    Args:
+        ids: the documents.
+        tell: called with their rows each time they may have changed.
+
+    Raises:
+        ServiceAway: there is no worker, and Chroma or the model server does not answer.
+    """
+    trusted_until = 0.0
+    while True:
+        rows = list(Document.objects.filter(pk__in=ids))
+        tell(rows)
+        unfinished = [row for row in rows if not row.is_terminal]
+        if not unfinished:
+            return rows
+        if time.monotonic() < trusted_until or _is_held(unfinished):
+            time.sleep(POLL_SECONDS)
+        elif nudges.worker_answers(PING_SECONDS):
+            nudges.nudge_waiting()
+            trusted_until = time.monotonic() + TRUST_SECONDS
+        else:
+            _work_here([row.pk for row in unfinished], ids, tell)
+
+
+def _is_held(rows: Sequence[Document]) -> bool:
+    pks = [row.pk for row in rows]
+    return len(pks) > Document.objects.filter(pk__in=pks).unleased().count()
+
+
+def _work_here(
+    unfinished: Collection[int], ids: Collection[int], tell: Callable[[Sequence[Document]], None]
+) -> None:
+    """Take each waiting document once."""
+    due = Document.objects.in_turn().filter(pk__in=unfinished).values_list("pk", flat=True)
+    _check_services()
+    for pk in list(due):
+        if pipeline.work_on(pk):
+            tell(list(Document.objects.filter(pk__in=ids)))
+    time.sleep(POLL_SECONDS)
+
+
+def _check_services() -> None:
+    settings = ingestion_settings()
+    start = "Start the site with `make run` and run this again; what was uploaded is kept."
+    try:
+        shared_store(settings.chroma_url, settings.chroma_token).heartbeat()
+    except VectorStoreError as exc:
+        raise ServiceAway(f"Chroma does not answer at {settings.chroma_url}. {start}") from exc
+    try:
+        shared_client(settings.embed_url, "").info()
+    except InferenceError as exc:
+        raise ServiceAway(
+            f"The model server does not answer at {settings.embed_url}. {start}"
+        ) from exc
