@@ -1,22 +1,22 @@
 """Word documents: paragraphs, headings, lists, tables, text boxes and notes, in document order.
 
-python-docx opens the package; the body is walked as XML, because content controls, text
-boxes and nested tables are not in its object model. Headings are told by outline level, so
-styles of any language count. Page headers and footers are left out.
+python-docx opens the package (of documents, templates and those with macros alike); the body
+is walked as XML, because content controls, text boxes and notes are not in its object model.
+Headings are told by outline level, so styles of any language count. Page headers and footers
+are left out.
 """
 
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from docx import Document
 from docx.opc.exceptions import PackageNotFoundError
-from docx.opc.part import Part
+from docx.opc.part import Part, XmlPart
 from docx.oxml import parse_xml
+from docx.package import Package
 from lxml import etree
 
 from ingestion.errors import ParseError
@@ -28,6 +28,8 @@ from ingestion.types import Element, ElementKind, ParsedDocument
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _NOTES = ("/footnotes", "/endnotes")
+# python-docx's own title for a document that has no properties.
+_NO_TITLES = frozenset({"", "Word Document"})
 _HEADING_NAME = re.compile(r"heading ([1-9])", re.IGNORECASE)
 _LIST_NAME = re.compile(r"list (bullet|number|paragraph)", re.IGNORECASE)
 _TRANSPARENT = frozenset(
@@ -49,24 +51,25 @@ def parse(path: Path) -> ParsedDocument:
     """Read a .docx file."""
     zips.check_unpacked_size(path)
     try:
-        document = Document(str(path))
-    except (PackageNotFoundError, zipfile.BadZipFile, KeyError, ValueError) as exc:
+        package = Package.open(str(path))
+        main = package.main_document_part
+        related = [r for r in main.rels.values() if not r.is_external]
+        styles = [_root(r.target_part) for r in related if r.reltype.endswith("/styles")]
+        notes = [_root(r.target_part) for r in related if r.reltype.endswith(_NOTES)]
+        body = _root(main).find(f"{_W}body")
+    except (PackageNotFoundError, KeyError, ValueError, etree.XMLSyntaxError) as exc:
         raise ParseError(f"not a Word document: {exc}", code="corrupt") from exc
-    except etree.XMLSyntaxError as exc:
-        raise ParseError(f"broken XML: {exc}", code="corrupt") from exc
-    walk = _Walk(_styles(document.styles.element))
-    elements = list(walk.blocks(document.element.body))
-    for relation in document.part.rels.values():
-        if relation.reltype.endswith(_NOTES) and not relation.is_external:
-            elements += walk.notes(_part_root(relation.target_part))
-    title = document.core_properties.title or ""
-    if not title.strip():
+    walk = _Walk({name: style for root in styles for name, style in _styles(root).items()})
+    elements = [] if body is None else list(walk.blocks(body))
+    elements += [element for root in notes for note in root for element in walk.blocks(note)]
+    title = package.core_properties.title or ""
+    if title.strip() in _NO_TITLES:
         title = next((e.text for e in elements if e.kind is ElementKind.HEADING), "")
     return ParsedDocument(elements=elements, title=title)
 
 
-def _part_root(part: Part) -> etree._Element:
-    root: etree._Element = parse_xml(part.blob)
+def _root(part: Part) -> etree._Element:
+    root: etree._Element = part.element if isinstance(part, XmlPart) else parse_xml(part.blob)
     return root
 
 
@@ -133,11 +136,6 @@ class _Walk:
                 yield from self.blocks(node)
             elif node.tag == f"{_MC}AlternateContent":
                 yield from self.blocks(_preferred(node))
-
-    def notes(self, root: etree._Element) -> Iterator[Element]:
-        """Footnotes or endnotes; the separators that Word keeps among them hold no text."""
-        for note in root:
-            yield from self.blocks(note)
 
     def _paragraph(self, node: etree._Element) -> Iterator[Element]:
         boxes: list[etree._Element] = []

@@ -21,6 +21,7 @@ from ingestion.parsing.sandbox import MAX_WRITTEN_BYTES
 from ingestion.types import ParsedDocument
 
 _PROJECT = Path(__file__).resolve().parents[2]
+_CHILD = ("-m", "ingestion.parsing.child")
 _POLL_SECONDS = 0.01
 # Most of the address space resident at death: it was memory that ran out.
 _EXHAUSTED_SHARE = 0.7
@@ -65,7 +66,7 @@ def parse_in_child(
             tempfile.TemporaryFile(dir=folder) as answer,
             tempfile.TemporaryFile(dir=folder) as log,
         ):
-            command = [sys.executable, "-s", "-B", "-m", "ingestion.parsing.child"]
+            command = [sys.executable, "-s", "-B", *_CHILD]
             limits = [str(memory_bytes), str(timeout_seconds), str(os.getpid())]
             child = subprocess.Popen(
                 [*command, str(path.resolve()), str(format), *limits],

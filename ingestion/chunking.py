@@ -1,0 +1,504 @@
+"""From elements to passages, cut on structure and sized in the embedder's own tokens.
+
+The elements become one long text. A passage is one stretch of that text, so its place in
+the document is exact; only the header row that a split table repeats is put in front. In
+three steps: `_Layout` lays the text out, `_groups` joins small neighbouring sections,
+`_Packer` cuts the groups that are too large. Pure and deterministic.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Protocol
+
+from ingestion.sentences import sentence_spans
+from ingestion.types import (
+    HEADING_SEPARATOR,
+    ChunkDraft,
+    Element,
+    ElementKind,
+    ParsedDocument,
+    PartDraft,
+    Span,
+    passage_text,
+)
+
+PART_CHARACTERS = 20_000
+# A section below this share of a passage joins its neighbour.
+_SMALL_SHARE = 4
+# Headings may take this share of a passage, a repeated table header likewise.
+_HEADING_SHARE = 4
+# A passage may end early at the end of a paragraph once it is this full.
+_FULL_ENOUGH = 0.6
+_MIN_MAX_TOKENS = 16
+
+
+class Tokenizer(Protocol):
+    """What chunking needs of `ingestion.tokenizer.PassageTokenizer`."""
+
+    def count(self, text: str) -> int:
+        """Tokens of the text as the model reads it, special tokens included."""
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Character ranges of the tokens, special tokens left out."""
+
+
+def chunk(
+    parsed: ParsedDocument, *, tokenizer: Tokenizer, max_tokens: int, overlap_tokens: int
+) -> tuple[list[PartDraft], list[ChunkDraft]]:
+    """Cut a document into parts to read and passages to retrieve.
+
+    A passage never holds text of two sections unless they are small siblings, or a small
+    child of its parent; then it bears the headings they share, and their own stand in its
+    text. Sections too large for one passage are cut between paragraphs where that wastes
+    little, else between sentences; tables between rows, with the header repeated; code
+    between lines, and only if the block alone is too large. Passages without a letter or
+    digit are left out.
+
+    Args:
+        parsed: elements in reading order.
+        tokenizer: of the model that will embed the passages.
+        max_tokens: upper bound of heading path, text and special tokens together, >= 16.
+        overlap_tokens: up to so many tokens of whole sentences at the end of a passage are
+            repeated at the beginning of the next one of the same section.
+
+    Returns:
+        The parts (one per page, or about 20,000 characters each) and the passages, both in
+        document order. Joined, the spans of a passage are its text, apart from white space
+        between parts and a repeated table header.
+
+    Raises:
+        ValueError: max_tokens is below 16, or overlap_tokens negative.
+    """
+    if max_tokens < _MIN_MAX_TOKENS or overlap_tokens < 0:
+        raise ValueError(f"cannot chunk to {max_tokens} tokens, overlap {overlap_tokens}")
+    layout = _Layout(parsed, tokenizer, max_heading_tokens=max_tokens // _HEADING_SHARE)
+    packer = _Packer(layout, tokenizer, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
+    drafts = [draft for group in _groups(layout, packer) for draft in packer.drafts(group)]
+    chunks = [replace(draft, ordinal=ordinal) for ordinal, draft in enumerate(drafts)]
+    return layout.parts(), chunks
+
+
+# --- the text ----------------------------------------------------------------
+class _Layout:
+    """All elements as one text, with where each begins, its tokens and its part."""
+
+    def __init__(
+        self, parsed: ParsedDocument, tokenizer: Tokenizer, *, max_heading_tokens: int
+    ) -> None:
+        elements = [e for e in parsed.elements if e.text.strip()]
+        if parsed.pages:
+            elements.sort(key=lambda element: element.page or 0)
+        self.starts = array("q")
+        self.ends = array("q")
+        self._token_starts = array("q")
+        self.elements: list[Element] = []
+        pieces: list[str] = []
+        position = 0
+        for element in elements:
+            offsets = tokenizer.offsets(element.text)
+            if element.kind is ElementKind.HEADING and len(offsets) + 2 > max_heading_tokens:
+                # Nobody writes headings this long; as text nothing of it is lost.
+                element = replace(element, kind=ElementKind.PARAGRAPH, level=0)
+            if self.elements:
+                separator = _separator(self.elements[-1], element)
+                pieces.append(separator)
+                position += len(separator)
+            self._token_starts.extend(position + start for start, _ in offsets)
+            self.starts.append(position)
+            position += len(element.text)
+            self.ends.append(position)
+            pieces.append(element.text)
+            self.elements.append(element)
+        self.text = "".join(pieces)
+        self._bounds = list(self._paged(parsed.pages) if parsed.pages else self._unpaged())
+        self._part_starts = [start for start, _, _ in self._bounds]
+
+    def tokens(self, start: int, end: int) -> int:
+        """Tokens that begin in the range."""
+        return bisect_left(self._token_starts, end) - bisect_left(self._token_starts, start)
+
+    def token_cut(self, start: int, end: int, count: int) -> int:
+        """Where the token number `count` of the range begins; `end` if it has fewer."""
+        index = bisect_left(self._token_starts, start) + count
+        cut = self._token_starts[index] if index < len(self._token_starts) else end
+        return min(cut, end)
+
+    def element_at(self, position: int) -> int:
+        """Number of the element that holds the position."""
+        return bisect_right(self.starts, position) - 1
+
+    def page_at(self, position: int) -> int | None:
+        """Page of the element that holds the position."""
+        return self.elements[self.element_at(position)].page
+
+    def spans(self, start: int, end: int) -> tuple[Span, ...]:
+        """The range as ranges within parts; what lies between parts is left out."""
+        spans: list[Span] = []
+        part = max(bisect_right(self._part_starts, start) - 1, 0)
+        while part < len(self._bounds) and self._bounds[part][0] < end:
+            first, last, _ = self._bounds[part]
+            a, b = max(start, first), min(end, last)
+            if a < b:
+                spans.append(Span(part=part, start=a - first, end=b - first))
+            part += 1
+        return tuple(spans)
+
+    def parts(self) -> list[PartDraft]:
+        """The text as the reader shows it."""
+        return [
+            PartDraft(ordinal=ordinal, page=page, text=self.text[start:end])
+            for ordinal, (start, end, page) in enumerate(self._bounds)
+        ]
+
+    def _paged(self, pages: int) -> Iterator[tuple[int, int, int | None]]:
+        """One part per page, also for pages without text."""
+        numbers = [element.page or 1 for element in self.elements]
+        position = 0
+        for page in range(1, max(pages, *numbers, 1) + 1):
+            first, last = bisect_left(numbers, page), bisect_right(numbers, page)
+            if first < last:
+                position = self.ends[last - 1]
+                yield self.starts[first], position, page
+            else:
+                yield position, position, page
+
+    def _unpaged(self) -> Iterator[tuple[int, int, int | None]]:
+        """Parts that end with an element; only one longer than a part is cut itself."""
+        start, end = 0, 0
+        for first, last in zip(self.starts, self.ends, strict=True):
+            if end > start and last - start > PART_CHARACTERS:
+                yield start, end, None
+                start = first
+            end = last
+            while end - start > PART_CHARACTERS:
+                cut = self._cut_within(start, start + PART_CHARACTERS)
+                yield start, cut, None
+                start = cut
+        if end > start:
+            yield start, end, None
+
+    def _cut_within(self, start: int, limit: int) -> int:
+        for blank in ("\n", " "):
+            cut = self.text.rfind(blank, start + PART_CHARACTERS // 2, limit)
+            if cut > 0:
+                return cut + 1
+        return limit
+
+
+def _separator(before: Element, after: Element) -> str:
+    if before.kind is after.kind is ElementKind.LIST_ITEM:
+        return "\n"
+    turns_page = before.page != after.page and before.kind is after.kind is ElementKind.PARAGRAPH
+    if turns_page and before.text[-1:].isalnum() and after.text[:1].islower():
+        # A sentence that goes on over the page.
+        return " "
+    return "\n\n"
+
+
+# --- sections ----------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Neighbouring elements `first <= number < end` under the same headings."""
+
+    path: tuple[str, ...]
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """The elements directly under one heading; `heading` is its number, None at the top."""
+
+    path: tuple[str, ...]
+    heading: int | None
+    first: int
+    end: int
+
+
+def _sections(layout: _Layout) -> Iterator[_Section]:
+    """The sections that hold something, in order.
+
+    A heading under which there is nothing at all is itself the content of a section of
+    its parent.
+    """
+    open_headings: list[tuple[int, str]] = []
+    heading: int | None = None
+    first = 0
+    for number, element in enumerate(layout.elements):
+        if element.kind is not ElementKind.HEADING:
+            continue
+        yield from _closed(open_headings, heading, first, number, element.level)
+        while open_headings and open_headings[-1][0] >= element.level:
+            open_headings.pop()
+        open_headings.append((element.level, element.text))
+        heading, first = number, number + 1
+    yield from _closed(open_headings, heading, first, len(layout.elements), 0)
+
+
+def _closed(
+    open_headings: Sequence[tuple[int, str]],
+    heading: int | None,
+    first: int,
+    end: int,
+    next_level: int,
+) -> Iterator[_Section]:
+    path = tuple(text for _, text in open_headings)
+    if first < end:
+        yield _Section(path, heading, first, end)
+    elif heading is not None and next_level <= open_headings[-1][0]:
+        yield _Section(path[:-1], None, heading, end)
+
+
+def _groups(layout: _Layout, packer: _Packer) -> Iterator[_Group]:
+    """Join sections that are too small to stand alone with the ones beside them."""
+    group: _Group | None = None
+    heading: int | None = None
+    for section in _sections(layout):
+        if group is not None:
+            joined = _joined(group, heading, section)
+            if joined is not None and packer.should_join(group, section, joined):
+                group, heading = joined, None
+                continue
+            yield group
+        group = _Group(section.path, section.first, section.end)
+        heading = section.heading
+    if group is not None:
+        yield group
+
+
+def _joined(group: _Group, heading: int | None, section: _Section) -> _Group | None:
+    """Both under the headings they share, if they are siblings or parent and child."""
+    shared = 0
+    for mine, other in zip(group.path, section.path, strict=False):
+        if mine != other:
+            break
+        shared += 1
+    if shared < max(len(group.path), len(section.path)) - 1:
+        return None
+    # Where the group's own heading leaves the path, it returns as text.
+    leaves = shared < len(group.path) and heading is not None
+    first = heading if leaves and heading is not None else group.first
+    return _Group(group.path[:shared], first, section.end)
+
+
+# --- passages ----------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A stretch that is kept whole if it fits: a sentence, table, row, block or line of code."""
+
+    start: int
+    end: int
+    begins_element: bool
+    is_prose: bool
+    header: str = ""
+    """The table header to repeat if a passage begins with this row."""
+
+
+class _Packer:
+    """Cuts groups into passages of at most `max_tokens`."""
+
+    def __init__(
+        self, layout: _Layout, tokenizer: Tokenizer, *, max_tokens: int, overlap_tokens: int
+    ) -> None:
+        self._layout = layout
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._overlap_tokens = min(overlap_tokens, max_tokens // 3)
+        self._count = lru_cache(maxsize=1024)(tokenizer.count)
+
+    def should_join(self, group: _Group, section: _Section, joined: _Group) -> bool:
+        """Whether one of the two is small and both together fill no more than one passage."""
+        before = self._tokens(group.first, group.end)
+        smaller = min(before, self._tokens(section.first, section.end))
+        if smaller * _SMALL_SHARE >= self._max_tokens:
+            return False
+        return self._tokens(joined.first, joined.end) <= self._budget(self._path(joined.path))
+
+    def drafts(self, group: _Group) -> Iterator[ChunkDraft]:
+        """The passages of one group, numbered 0."""
+        path = self._path(group.path)
+        budget = self._budget(path)
+        units = [u for n in range(group.first, group.end) for u in self._units(n, budget)]
+        position = 0
+        while position < len(units):
+            start = units[position].start
+            if position:
+                start = self._overlap_start(units, position, budget)
+            end = self._fill(units, position, start, budget)
+            draft, end = self._draft(path, units, position, start, end)
+            if draft is not None:
+                yield draft
+            position = end
+
+    def _tokens(self, first: int, end: int) -> int:
+        return self._layout.tokens(self._layout.starts[first], self._layout.ends[end - 1])
+
+    def _budget(self, path: tuple[str, ...]) -> int:
+        """Tokens left for text under these headings."""
+        return self._max_tokens - self._count(HEADING_SEPARATOR.join(path))
+
+    def _path(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        """Without the outermost headings, if all together take too much of a passage."""
+        allowed = self._max_tokens // _HEADING_SHARE
+        while len(path) > 1 and self._count(HEADING_SEPARATOR.join(path)) > allowed:
+            path = path[1:]
+        return path
+
+    # Units.
+    def _units(self, number: int, budget: int) -> Iterator[_Unit]:
+        element = self._layout.elements[number]
+        start, end = self._layout.starts[number], self._layout.ends[number]
+        is_prose = element.kind not in (ElementKind.TABLE, ElementKind.CODE)
+        if not is_prose and self._layout.tokens(start, end) <= budget:
+            yield _Unit(start, end, begins_element=True, is_prose=False)
+            return
+        spans = sentence_spans(element.text) if is_prose else _line_spans(element.text)
+        header = self._header(element, budget)
+        for position, (a, b) in enumerate(spans):
+            limit = budget - (self._count(header) if header and position else 0)
+            for piece, (c, d) in enumerate(self._short(start + a, start + b, limit)):
+                yield _Unit(
+                    c,
+                    d,
+                    begins_element=position == 0 and piece == 0,
+                    is_prose=is_prose,
+                    header=header if position else "",
+                )
+
+    def _header(self, element: Element, budget: int) -> str:
+        """The first row of a table that names its columns, if repeating it leaves room."""
+        if element.kind is not ElementKind.TABLE or not element.has_header:
+            return ""
+        header = element.text.split("\n", 1)[0]
+        return header if self._count(header) * _HEADING_SHARE <= budget else ""
+
+    def _short(self, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
+        """The range in pieces of at most `limit` tokens: at line ends, at blanks, or anywhere."""
+        text = self._layout.text
+        while self._layout.tokens(start, end) > limit:
+            cut = self._layout.token_cut(start, end, limit)
+            middle = self._layout.token_cut(start, end, limit // 2)
+            for blank in ("\n", " "):
+                if (found := text.rfind(blank, middle, cut)) > start:
+                    cut = found + 1
+                    break
+            yield _trimmed(text, start, cut)
+            start = cut
+        if start < end:
+            yield _trimmed(text, start, end)
+
+    # Packing.
+    def _overlap_start(self, units: Sequence[_Unit], position: int, budget: int) -> int:
+        """Where a passage begins so that it repeats the last whole sentences before it."""
+        if not units[position].is_prose:
+            return units[position].start
+        start = own = units[position].start
+        tokens = self._layout.tokens
+        room = min(self._overlap_tokens, budget - tokens(own, units[position].end))
+        for before in range(position - 1, -1, -1):
+            unit = units[before]
+            if not unit.is_prose or self._is_heading(unit) or tokens(unit.start, own) > room:
+                break
+            start = unit.start
+        return start
+
+    def _is_heading(self, unit: _Unit) -> bool:
+        element = self._layout.elements[self._layout.element_at(unit.start)]
+        return element.kind is ElementKind.HEADING
+
+    def _fill(self, units: Sequence[_Unit], position: int, start: int, budget: int) -> int:
+        """How far the passage that begins with `units[position]` goes; at least one unit."""
+        tokens = self._layout.tokens
+        if header := units[position].header:
+            budget -= self._count(header)
+        end = position + 1
+        while end < len(units) and tokens(start, units[end].end) <= budget:
+            end += 1
+        if end == len(units):
+            return end
+        rest = tokens(units[position].start, units[-1].end)
+        target = budget * _FULL_ENOUGH
+        if rest + self._overlap_tokens <= 2 * (budget - self._overlap_tokens):
+            # Two passages are left: of about the same size, not a full one and a scrap.
+            target = min(target, 0.4 * rest)
+            while end > position + 1 and tokens(start, units[end - 1].end) > 0.6 * rest:
+                end -= 1
+        for candidate in range(end, position, -1):
+            last = units[candidate - 1]
+            if tokens(start, last.end) < target:
+                break
+            if units[candidate].begins_element and not self._is_heading(last):
+                return candidate
+        return end
+
+    def _draft(
+        self, path: tuple[str, ...], units: list[_Unit], position: int, start: int, end: int
+    ) -> tuple[ChunkDraft | None, int]:
+        """The passage `units[position:end]` from `start` on, made shorter if it must be.
+
+        Token counts of stretches add up exactly where a stretch ends with a word. Where a
+        word had to be cut they may not, so the whole is counted once more.
+        """
+        header = units[position].header
+        while True:
+            stop = units[end - 1].end
+            text = self._layout.text[start:stop]
+            if header:
+                text = f"{header}\n{text}"
+            joined = HEADING_SEPARATOR.join(path)
+            count = self._tokenizer.count(passage_text(heading_path=joined, text=text))
+            if count <= self._max_tokens:
+                break
+            if start < units[position].start:
+                start = units[position].start
+            elif end > position + 1:
+                end -= 1
+            elif stop - start > 1:
+                _halve(units, position, self._layout)
+            else:
+                break
+        if not any(map(str.isalnum, self._layout.text[start:stop])):
+            return None, end
+        draft = ChunkDraft(
+            ordinal=0,
+            text=text,
+            heading_path=path,
+            page_from=self._layout.page_at(start),
+            page_to=self._layout.page_at(stop - 1),
+            spans=self._layout.spans(start, stop),
+            tokens=count,
+        )
+        return draft, end
+
+
+def _halve(units: list[_Unit], position: int, layout: _Layout) -> None:
+    """Replace a unit by its two halves."""
+    unit = units[position]
+    cut = layout.token_cut(unit.start, unit.end, layout.tokens(unit.start, unit.end) // 2)
+    if not unit.start < cut < unit.end:
+        cut = (unit.start + unit.end) // 2
+    first, second = replace(unit, end=cut), replace(unit, start=cut, begins_element=False)
+    units[position : position + 1] = [first, second]
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The range without white space at its end; at its beginning it may be indentation."""
+    while end > start + 1 and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def _line_spans(text: str) -> list[tuple[int, int]]:
+    """Ranges of the lines that are not blank, with their indentation, without line ends."""
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for line in text.split("\n"):
+        if line.strip():
+            spans.append((start, start + len(line)))
+        start += len(line) + 1
+    return spans
