@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 
-from ingestion.models import Corpus
+from ingestion.models import Corpus, Document
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -37,6 +37,18 @@ class AskForm(forms.Form):
         corpora = self.fields["corpora"]
         assert isinstance(corpora, forms.ModelMultipleChoiceField)
         corpora.queryset = Corpus.objects.readable_by(person)
+
+    def clean_corpora(self) -> list[Corpus]:
+        """Refuse a scope in which there is nothing to search yet."""
+        chosen = list(self.cleaned_data["corpora"])
+        if not Document.objects.searchable().filter(corpus__in=chosen).exists():
+            names = ", ".join(f"“{corpus}”" for corpus in chosen)
+            raise forms.ValidationError(
+                f"{names} {'holds' if len(chosen) == 1 else 'hold'} no document that is ready. "
+                "Upload one there, or wait until it has been read.",
+                code="nothing_ready",
+            )
+        return chosen
 
     def clean_question(self) -> str:
         """Refuse a question that is too long, saying by how much."""

@@ -89,5 +89,7 @@ document.addEventListener("htmx:sseClose", (event) => {
   refresh();
 });
 
+// htmx carries a style attribute over to what replaces the element; the policy forbids that.
+document.addEventListener("htmx:beforeSwap", () => box()?.removeAttribute("style"));
 document.addEventListener("htmx:afterSettle", refresh);
 refresh();

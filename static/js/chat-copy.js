@@ -9,11 +9,15 @@ document.addEventListener("click", async (event) => {
     citation.replaceWith(`[${citation.dataset.source}]`);
   }
   const label = button.querySelector("[data-copy-label]");
+  label.dataset.said = "";
   try {
     await navigator.clipboard.writeText(answer.innerText.trim());
     label.textContent = "Copied";
   } catch {
     label.textContent = "Copying was refused";
   }
-  setTimeout(() => (label.textContent = "Copy"), SHOWN_MS);
+  setTimeout(() => {
+    label.textContent = "Copy";
+    delete label.dataset.said;
+  }, SHOWN_MS);
 });

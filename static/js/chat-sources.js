@@ -133,6 +133,6 @@ if (panel) {
 
   // A new question takes the panel.
   document.addEventListener("htmx:afterSettle", (event) => {
-    if (event.detail.elt?.matches?.("[data-running]")) show(event.detail.elt.dataset.turn);
+    if (event.detail.elt.id === "turns") show(event.detail.elt.lastElementChild.dataset.turn);
   });
 }
