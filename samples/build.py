@@ -5,6 +5,9 @@ The same sources give the same bytes: dates are fixed and nothing depends on the
 Needs fpdf2 2.8.9, python-docx 1.2.0 and markdown-it-py 4.3.0.
 """
 
+# fpdf2 is needed here only, so it is not installed where the site is checked.
+# mypy: disable-error-code="import-untyped,import-not-found,misc"
+
 from __future__ import annotations
 
 import io
@@ -273,7 +276,9 @@ def _pdf_table(page: Page, block: Block) -> None:
 
 def _widths(rows: Sequence[Sequence[str]]) -> tuple[int, ...]:
     """Column widths in proportion to the longest cell, so that short columns stay narrow."""
-    return tuple(min(max(max(len(cell) for cell in column), 9), 44) for column in zip(*rows))
+    return tuple(
+        min(max(max(len(cell) for cell in column), 9), 44) for column in zip(*rows, strict=True)
+    )
 
 
 # --- DOCX ----------------------------------------------------------------------------------
