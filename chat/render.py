@@ -1,0 +1,186 @@
+"""From the Markdown of a model or a document to HTML that is safe to show.
+
+The only producer of raw HTML on the site. Three walls: the Markdown parser knows no HTML,
+no pictures and only links with a scheme of the list; an allowlist sanitiser reads its
+output again; citations are put in after that, from numbers alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping, Sequence
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import nh3
+from django.utils.safestring import SafeString, mark_safe
+from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
+from markdown_it.renderer import RendererProtocol
+from markdown_it.rules_core import StateCore
+from markdown_it.rules_inline import StateInline
+from markdown_it.token import Token
+from markdown_it.utils import OptionsDict
+
+from chat.citations import CITATION, numbers_in
+from chat.invisible import strip_invisible
+
+SCHEMES = frozenset({"http", "https", "mailto"})
+TAGS = frozenset(
+    "p br hr h1 h2 h3 h4 h5 h6 strong em s blockquote code pre ul ol li "  # noqa: SIM905
+    "table thead tbody tr th td a".split()
+)
+ATTRIBUTES = {"a": {"href"}, "ol": {"start"}, "*": set[str]()}
+# `strip_invisible` takes the private use characters out of the text, so that what stands
+# between these two after sanitising is a number that this module put there.
+_OPEN, _CLOSE = "\ue000", "\ue001"
+_PLACEHOLDER = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+# What a blank line ends for good. Lists and indented code may go on after one.
+_ENDED_BY_BLANK_LINE = frozenset(
+    {"paragraph_open", "heading_open", "hr", "fence", "blockquote_open", "table_open"}
+)
+
+
+def render_markdown(text: str, *, sources: int) -> SafeString:
+    """Render Markdown that nobody vouches for.
+
+    CommonMark with tables and strikethrough; no HTML, no pictures (their description is
+    shown), no link reference definitions, links to http, https and mailto only, with
+    their host shown. `[n]` becomes a link to the card of source n.
+
+    Args:
+        text: the answer, or the part of it that is there.
+        sources: how many sources there are; `[n]` with n above it is left out.
+    """
+    html = _markdown().render(strip_invisible(text), {"sources": sources})
+    clean = nh3.clean(
+        html,
+        tags=set(TAGS),
+        attributes={tag: set(names) for tag, names in ATTRIBUTES.items()},
+        url_schemes=set(SCHEMES),
+        url_relative="deny",
+        link_rel="noopener noreferrer nofollow",
+    )
+    cited = _PLACEHOLDER.sub(
+        r'<a class="citation" href="#source-\1" data-source="\1">\1</a>', clean
+    )
+    return mark_safe(cited)  # noqa: S308 (sanitised above; held by tests/chat/test_render.py)
+
+
+def split_blocks(text: str) -> tuple[list[str], str]:
+    """Split off the Markdown blocks that no further text can change.
+
+    A block is closed when a blank line ends it outside a fence, or when a line that is
+    complete begins another one. What remains open is re-rendered as it grows. Rendering
+    the parts one after the other gives what rendering the whole gives.
+
+    Args:
+        text: the text so far, or what an earlier call left open with the text after it.
+
+    Returns:
+        The closed blocks, each with the line ends that follow it, and the open rest;
+        together they are the text.
+    """
+    whole_lines = text[: text.rfind("\n") + 1]
+    if not whole_lines:
+        return [], text
+    blocks = [t for t in _markdown().parse(whole_lines) if t.level == 0 and t.map]
+    lines = whole_lines.splitlines(keepends=True)
+    starts = [token.map[0] for token in blocks if token.map]
+    if blocks and _is_ended(blocks[-1], lines):
+        starts.append(len(lines))
+    cuts = starts[1:]
+    parts = ["".join(lines[a:b]) for a, b in zip([0, *cuts], cuts, strict=False)]
+    return parts, text[sum(map(len, parts)) :]
+
+
+def _is_ended(block: Token, lines: Sequence[str]) -> bool:
+    after = block.map[1] if block.map else len(lines)
+    return (
+        block.type in _ENDED_BY_BLANK_LINE
+        and after < len(lines)
+        and not lines[after].strip(" \t\n")
+    )
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    markdown = MarkdownIt("commonmark", {"html": False, "xhtmlOut": False})
+    markdown.enable(["table", "strikethrough"])
+    # "[1]: https://…" would turn the citation [1] into a link of the model's choice.
+    markdown.disable("reference")
+    markdown.validateLink = _is_allowed_link  # type: ignore[method-assign]
+    markdown.inline.ruler.before("link", "citation", _citation_rule)
+    markdown.core.ruler.push("link_host", _show_link_hosts)
+    markdown.add_render_rule("citation", _render_citation)
+    markdown.add_render_rule("image", _render_image)
+    return markdown
+
+
+def _is_allowed_link(url: str) -> bool:
+    try:
+        return urlsplit(url.strip()).scheme.lower() in SCHEMES
+    except ValueError:
+        return False
+
+
+def _citation_rule(state: StateInline, silent: bool) -> bool:
+    found = CITATION.match(state.src, state.pos, state.posMax)
+    if found is None:
+        return False
+    if not silent:
+        state.push("citation", "", 0).meta = {"numbers": numbers_in(found["numbers"])}
+    state.pos = found.end()
+    return True
+
+
+def _show_link_hosts(state: StateCore) -> None:
+    """Put the host behind a link whose text does not show it."""
+    for block in state.tokens:
+        children = block.children or []
+        for opened, token in enumerate(children):
+            if token.type != "link_open":
+                continue
+            closed = next(
+                i for i in range(opened, len(children)) if children[i].type == "link_close"
+            )
+            shown = "".join(child.content for child in children[opened:closed])
+            address = urlsplit(str(token.attrGet("href")))
+            host = address.hostname or address.path
+            if host and host not in shown.lower():
+                children[closed].meta = {"host": host}
+    # Inserted from a second walk, because inserting moves what the first one looks at.
+    for block in state.tokens:
+        if block.children:
+            block.children = [
+                part
+                for token in block.children
+                for part in ((_text(f" ({token.meta['host']})"), token) if "host" in token.meta
+                             else (token,))
+            ]  # fmt: skip
+
+
+def _text(content: str) -> Token:
+    return Token("text", "", 0, content=content)
+
+
+def _render_citation(
+    _: RendererProtocol,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    numbers = (n for n in tokens[index].meta["numbers"] if n <= env["sources"])
+    return "".join(f"{_OPEN}{number}{_CLOSE}" for number in numbers)
+
+
+def _render_image(
+    renderer: Any,
+    tokens: Sequence[Token],
+    index: int,
+    options: OptionsDict,
+    env: MutableMapping[str, Any],
+) -> str:
+    return escapeHtml(renderer.renderInlineAsText(tokens[index].children, options, env))

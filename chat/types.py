@@ -1,0 +1,99 @@
+"""Values that pass between the parts of the answering engine; frozen, without vendor types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from search.arms import Embedder
+from search.rerank import Reranker
+
+if TYPE_CHECKING:
+    from chat.errors import GenerationError
+    from ingestion.models import Corpus
+    from search.types import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to the language model."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An earlier question of the conversation and its answer."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """Where the language model is and how it is asked.
+
+    host: as Ollama writes it, with or without scheme and port.
+    keep_alive: how long Ollama keeps the model loaded after an answer ("5m", "-1").
+    max_context_tokens: most that prompt and answer take together.
+    """
+
+    host: str
+    model: str
+    keep_alive: str = "5m"
+    temperature: float = 0.1
+    max_context_tokens: int = 8192
+    max_answer_tokens: int = 1024
+    connect_seconds: float = 2.0
+    first_token_seconds: float = 120.0
+    silence_seconds: float = 30.0
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """What is left for the prompt when the longest answer has its room."""
+        return max(self.max_context_tokens - self.max_answer_tokens, self.max_context_tokens // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorStatus:
+    """What an Ollama server said of itself.
+
+    problem: why it cannot answer now; None when it can.
+    """
+
+    model: str
+    reachable: bool = False
+    version: str = ""
+    models: Sequence[str] = ()
+    problem: GenerationError | None = None
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the configured model is installed; `name` means `name:latest`."""
+        return self.model in self.models or f"{self.model}:latest" in self.models
+
+    @property
+    def pull_command(self) -> str:
+        """What to type where the model is missing."""
+        return f"ollama pull {self.model}"
+
+
+class SentenceModels(Embedder, Reranker, Protocol):
+    """What compares sentences with a question: `inference.client.InferenceClient`."""
+
+
+Retrieve: TypeAlias = "Callable[[str, Sequence[Corpus], Callable[[str], None]], Trace]"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatServices:
+    """What an answer is made with; the one seam at which tests put stand-ins.
+
+    retrieve: from a question and the corpora to a trace, calling back with stage lines.
+    """
+
+    retrieve: Retrieve
+    generation: GenerationSettings
+    sentences: SentenceModels
