@@ -8,7 +8,6 @@ from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, StackedInline
-from unfold.decorators import display
 
 from chat.models import Conversation, Turn
 
@@ -65,17 +64,17 @@ class ConversationAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has 
         """What was said stays as it was."""
         return False
 
-    @display(description="Conversation", ordering="title")
+    @admin.display(description="Conversation", ordering="title")
     def shown_title(self, conversation: Conversation) -> str:
         """The title, or what stands for it."""
         return str(conversation)
 
-    @display(ordering="turns_count")
+    @admin.display(ordering="turns_count")
     def turns(self, conversation: Conversation) -> int:
         """Number of questions."""
         return int(conversation.turns_count)  # type: ignore[attr-defined]
 
-    @display(description="Corpora")
+    @admin.display(description="Corpora")
     def shown_corpora(self, conversation: Conversation) -> str:
         """The corpora it was put to."""
         return ", ".join(conversation.corpora.values_list("name", flat=True)) or "–"

@@ -75,17 +75,17 @@ class CorpusAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has no typ
         """The analyser's language is fixed once there may be an index."""
         return (*self.readonly_fields, "language") if obj else self.readonly_fields
 
-    @display(ordering="documents_count")
+    @admin.display(ordering="documents_count")
     def documents(self, corpus: Corpus) -> int:
         """Number of documents."""
         return int(corpus.documents_count)  # type: ignore[attr-defined]
 
-    @display(ordering="ready_count")
+    @admin.display(ordering="ready_count")
     def ready(self, corpus: Corpus) -> int:
         """Number of documents that are ready."""
         return int(corpus.ready_count)  # type: ignore[attr-defined]
 
-    @display(ordering="failed_count")
+    @admin.display(ordering="failed_count")
     def failed(self, corpus: Corpus) -> int:
         """Number of documents that failed."""
         return int(corpus.failed_count)  # type: ignore[attr-defined]
@@ -153,27 +153,27 @@ class DocumentAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has no t
         """Documents come by upload."""
         return False
 
-    @display(description="State", ordering="state", label=STATE_COLOURS)
+    @display(description="State", ordering="state", label=STATE_COLOURS)  # type: ignore[untyped-decorator]
     def shown_state(self, document: Document) -> str:
         """The state in words."""
         return str(document.get_state_display())
 
-    @display(description="Size", ordering="size_bytes")
+    @admin.display(description="Size", ordering="size_bytes")
     def size(self, document: Document) -> str:
         """The size of the file."""
         return filesizeformat(document.size_bytes)
 
-    @display(description="SHA-256")
+    @admin.display(description="SHA-256")
     def digest(self, document: Document) -> str:
         """The beginning of the content's digest; enough to tell files apart."""
         return f"{document.sha256[:16]}…"
 
-    @display(description="Failure")
+    @admin.display(description="Failure")
     def failure(self, document: Document) -> str:
         """What its owner reads about a failure."""
         return document.error_sentence or "–"
 
-    @display(description="Progress")
+    @admin.display(description="Progress")
     def progress(self, document: Document) -> str:
         """How far the stage has come."""
         return f"{document.progress_done} of {document.progress_total}"

@@ -207,8 +207,10 @@ def upload(request: HttpRequest, corpus_id: int) -> HttpResponse:
     except UploadRefused as exc:
         sentence = _NO_FILE if exc.code == "no_file" else exc.sentence
         if wants_json:
-            status = REFUSAL_STATUS.get(exc.code, 422)
-            return JsonResponse({"error": sentence, "code": exc.code}, status=status)
+            answer = {"error": sentence, "code": exc.code}
+            if exc.document_id is not None:
+                answer["document_url"] = reverse("ingestion:document", args=[exc.document_id])
+            return JsonResponse(answer, status=REFUSAL_STATUS.get(exc.code, 422))
         messages.error(request, f"{file.name}: {sentence}" if file else sentence)
         return redirect("ingestion:corpus", corpus_id)
     if wants_json:

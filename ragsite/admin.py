@@ -12,7 +12,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(PlainUserAdmin, ModelAdmin):  # type: ignore[misc]  # django-unfold has no types
+class UserAdmin(PlainUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]  # django-unfold has no types
     """People. One without a password signs in by `manage.py sign_in_link`."""
 
     form = UserChangeForm

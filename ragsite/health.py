@@ -22,6 +22,7 @@ import redis
 from django.conf import settings
 from django.db import DatabaseError, connection
 
+from inference.client import shared_client
 from inference.errors import InferenceError, ModelLoading
 from inference.types import ModelInfo
 
@@ -119,11 +120,11 @@ TITLES = {
 ADVICE = {
     "database": "Check DATABASE_URL and that the database server runs; nothing works without it.",
     "redis": "Start Redis, or set REDIS_URL to where it runs. Uploads are kept and wait.",
-    "worker": "Start the worker: `celery --app ragsite worker --beat`. Uploads are kept and wait.",
+    "worker": "Start it with: celery --app ragsite worker --beat. Uploads are kept and wait.",
     "chroma": "Start Chroma, or set CHROMA_URL to where it runs. Until then questions are answered "
     "by keyword search alone.",
-    "inference": "Start `python -m inference`, or set INFERENCE_URL to where it runs. Until then "
-    "questions are answered by keyword search alone and uploads wait.",
+    "inference": "Start it with: python -m inference, or set INFERENCE_URL to where it runs. "
+    "Until then questions are answered by keyword search alone and uploads wait.",
     "ollama": "Start Ollama, or set OLLAMA_HOST to where it runs. Until then the best passages are "
     "quoted instead of an answer.",
     "disk": "Free some space on the disk of DATA_DIR; uploads are refused until then.",
@@ -163,7 +164,7 @@ def check_redis(url: str) -> Check:
         url, socket_connect_timeout=ANSWER_SECONDS, socket_timeout=ANSWER_SECONDS
     )
     try:
-        about: dict[str, Any] = client.info("server")  # type: ignore[assignment]
+        about: dict[str, Any] = client.info("server")
     except (redis.RedisError, OSError):
         return _down("redis", "not reachable")
     finally:
@@ -199,8 +200,6 @@ def check_chroma(url: str, *, token: str = "") -> Check:
 
 def check_inference(embed_url: str, rerank_url: str) -> Check:
     """Whether the model server answers, and which models it has where."""
-    from inference.client import shared_client
-
     try:
         info = shared_client(embed_url, rerank_url).info(timeout_seconds=ANSWER_SECONDS)
     except ModelLoading:
@@ -232,7 +231,7 @@ def check_ollama(host: str, *, model: str) -> Check:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
         return _down("ollama", "not reachable")
     if not {model, f"{model}:latest"} & names:
-        advice = f"Install the model with `ollama pull {model}`. Until then passages are quoted."
+        advice = f"Install it with: ollama pull {model} – until then passages are quoted."
         return _down("ollama", f"lacks the model {model}", advice=advice)
     facts = {"version": version, "model": model}
     return Check("ollama", TITLES["ollama"], up=True, required=False, facts=facts)

@@ -39,7 +39,7 @@ class SignInRequired(LoginRequiredMiddleware):
     an upload would take it for a success.
     """
 
-    def handle_no_permission(
+    def handle_no_permission(  # type: ignore[override]  # the stubs know redirects only
         self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]
     ) -> HttpResponse:
         """A redirect for pages, an instruction for htmx, a sentence for scripts."""

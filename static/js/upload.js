@@ -52,8 +52,14 @@ function show(item, sentence, tone = "") {
   button.onclick = () => item.remove();
 }
 
-function refuse(item, file, sentence) {
+function refuse(item, file, sentence, address = "") {
   show(item, sentence, "bad");
+  if (address) {
+    const link = document.createElement("a");
+    link.href = address;
+    link.textContent = "Open it";
+    item.querySelector(".upload-said").append(" ", link);
+  }
   said.textContent = `${file.name}: ${sentence}`;
 }
 
@@ -88,7 +94,7 @@ function send({ file, item }) {
       said.textContent = `${file.name} is uploaded.`;
       document.body.dispatchEvent(new CustomEvent("documents-changed"));
     } else {
-      refuse(item, file, failure(request));
+      refuse(item, file, failure(request), answer(request).document_url);
     }
   };
   request.onerror = () => refuse(item, file, "The connection broke off. Check it and upload the file again.");
