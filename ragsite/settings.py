@@ -51,6 +51,8 @@ WEB_URL = _service("WEB_URL", "http://127.0.0.1:8000")
 CHROMA_TOKEN = env.str("CHROMA_TOKEN", default="")
 OLLAMA_HOST = env.str("OLLAMA_HOST", default="http://127.0.0.1:11434")
 OLLAMA_MODEL = env.str("OLLAMA_MODEL", default="qwen3:4b-instruct")
+OLLAMA_KEEP_ALIVE = env.str("OLLAMA_KEEP_ALIVE", default="5m")
+OLLAMA_CONTEXT_TOKENS = env.int("OLLAMA_CONTEXT_TOKENS", default=8192)
 
 # --- models and retrieval ----------------------------------------------------
 EMBEDDING_MODEL = env.str("EMBEDDING_MODEL", default="all-MiniLM-L6-v2")
