@@ -9,7 +9,7 @@ from django import forms
 from ingestion.models import Corpus, Document
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import User
+    from django.contrib.auth.models import AnonymousUser, User
 
 MAX_QUESTION_CHARACTERS = 10_000
 
@@ -32,7 +32,7 @@ class AskForm(forms.Form):
         },
     )
 
-    def __init__(self, *args: Any, person: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, person: User | AnonymousUser, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         corpora = self.fields["corpora"]
         assert isinstance(corpora, forms.ModelMultipleChoiceField)

@@ -58,16 +58,11 @@ def corpus_choices(
         ready=Count("documents", filter=ready),
         waiting=Count("documents", filter=Q(documents__state__in=stages)),
     )
-    corpora = corpora.order_by("name", "pk")  # an annotated query forgets the model's order
+    # An annotated query forgets the model's order.
+    counted = corpora.order_by("name", "pk").values_list("pk", "name", "ready", "waiting")
     return [
-        CorpusChoice(
-            id=corpus.pk,
-            name=corpus.name,
-            ready=corpus.ready,
-            waiting=corpus.waiting,
-            is_chosen=corpus.ready > 0 if chosen is None else corpus.pk in chosen,
-        )
-        for corpus in corpora
+        CorpusChoice(pk, name, ready, waiting, ready > 0 if chosen is None else pk in chosen)
+        for pk, name, ready, waiting in counted
     ]
 
 

@@ -136,7 +136,10 @@ def groups(
         standing: whether the document of this id can still be opened.
         has_ended: whether the `cited` flags are final.
     """
-    cited, sent, not_sent, missed = [], [], [], []
+    cited: list[Card] = []
+    sent: list[Card] = []
+    not_sent: list[Card] = []
+    missed: list[Card] = []
     for source in sources:
         card = Card(source, standing(int(source["document_id"])))
         outcome = source["outcome"]

@@ -159,7 +159,7 @@ def test_nothing_found_is_no_reason_to_speak_of_reranking() -> None:
     assert panel.figures(None) is None
 
 
-def test_the_command_to_type_is_taken_out_of_the_sentence_with_its_dots_but_not_the_full_stop():
+def test_the_command_to_type_is_cut_out_with_its_dots_but_not_the_full_stop() -> None:
     found = panel.notice(
         "generator_model_missing", "Install it: ollama pull llama3.2:1b. Then ask."
     )
