@@ -11,7 +11,7 @@ from contextlib import suppress
 from django.db import IntegrityError, transaction
 
 from inference.client import InferenceClient
-from inference.errors import NoModel
+from inference.errors import InferenceRejected, InferenceTransientError, NoModel
 from inference.types import ModelInfo
 from ingestion.errors import EmbedderChanged, VectorStoreError
 from ingestion.models import Corpus, IndexGeneration
@@ -30,13 +30,15 @@ def current_generation(
     if live := _live(corpus):
         return live
     model = embedder(client)
+    # Text Embeddings Inference does not tell the dimension.
+    dimension = model.dimension or client.embed(["?"], lane="ingestion").shape[1]
     try:
         with transaction.atomic():
             made = IndexGeneration.objects.create(
                 corpus=corpus,
                 embedding_model=model.model_id,
                 embedding_revision=model.revision,
-                dimension=model.dimension,
+                dimension=dimension,
                 pipeline_version=PIPELINE_VERSION,
             )
     except IntegrityError:  # another worker was first
@@ -53,11 +55,14 @@ def embedder(client: InferenceClient) -> ModelInfo:
     Raises:
         NoModel: it has none; ModelLoading and the like: not yet.
     """
-    model = client.info().embedder
-    if model is None:
-        # `/info` does not say why; the attempt does.
-        client.embed(["?"], lane="ingestion")
+    try:
         model = client.info().embedder
+        if model is None:
+            # `/info` does not say why; the attempt does.
+            client.embed(["?"], lane="ingestion")
+            model = client.info().embedder
+    except InferenceRejected as exc:  # another server at this address, and no document's fault
+        raise InferenceTransientError(str(exc)) from exc
     if model is None:
         raise NoModel("the model server names no embedding model")
     return model
@@ -65,15 +70,11 @@ def embedder(client: InferenceClient) -> ModelInfo:
 
 def check_embedder(generation: IndexGeneration, model: ModelInfo) -> None:
     """Raise EmbedderChanged unless this is the model that the generation was built with."""
-    built_with = (
-        generation.embedding_model,
-        generation.embedding_revision,
-        generation.dimension,
-    )
-    if built_with != (model.model_id, model.revision, model.dimension):
+    built_with = (generation.embedding_model, generation.embedding_revision)
+    if built_with != (model.model_id, model.revision):
         raise EmbedderChanged(
-            f"generation {generation.key} has {built_with}, the server "
-            f"{model.model_id} {model.revision} with {model.dimension} dimensions"
+            f"generation {generation.key} was built with {' '.join(built_with)}, the server has "
+            f"{model.model_id} {model.revision}"
         )
 
 

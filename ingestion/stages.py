@@ -17,20 +17,26 @@ from django.utils import timezone
 
 from inference.client import InferenceClient, shared_client
 from inference.errors import InferenceTransientError
-from inference.types import ModelInfo
 from ingestion import blobs
 from ingestion.chunk_ids import chunk_id
 from ingestion.chunking import chunk
 from ingestion.conf import ingestion_settings
 from ingestion.embeddings import from_bytes, to_bytes
-from ingestion.errors import EmbedderChanged, LexicalIndexError, ParseError, VectorStoreError
+from ingestion.errors import (
+    EmbedderChanged,
+    LexicalIndexError,
+    ParseError,
+    PermanentError,
+    TransientError,
+    VectorStoreError,
+)
 from ingestion.generations import current_generation
 from ingestion.lease import Lease
 from ingestion.lexical import LexicalEntry
 from ingestion.models import Chunk, Document, DocumentPart, IndexGeneration
 from ingestion.parsing import Format, parse_in_child, sniff
 from ingestion.purge import lexical_index
-from ingestion.tokenizer import load_tokenizer
+from ingestion.tokenizer import PassageTokenizer, load_tokenizer
 from ingestion.types import (
     HEADING_SEPARATOR,
     PIPELINE_VERSION,
@@ -94,7 +100,7 @@ def read(lease: Lease, given: Tools) -> None:
     lease.advance(state=State.CHUNKING)
     parts, drafts = chunk(
         parsed,
-        tokenizer=load_tokenizer(settings.embedding_model),
+        tokenizer=_tokenizer(settings),
         max_tokens=settings.chunk_max_tokens,
         overlap_tokens=settings.chunk_overlap_tokens,
     )
@@ -125,12 +131,11 @@ def generation_of(document: Document) -> IndexGeneration:
     )
 
 
-def embed(chunk_ids: Sequence[str], model: ModelInfo, given: Tools) -> dict[str, bytes]:
+def embed(chunk_ids: Sequence[str], given: Tools) -> dict[str, bytes]:
     """Embed these chunks, whatever documents they belong to, in one request.
 
     Args:
-        chunk_ids: of chunks whose generation was checked against `model`.
-        model: what the server embeds with.
+        chunk_ids: of chunks whose generation has the model that the server has.
         given: the tools.
 
     Returns:
@@ -140,14 +145,14 @@ def embed(chunk_ids: Sequence[str], model: ModelInfo, given: Tools) -> dict[str,
         InferenceError: the model server did not do it.
         EmbedderChanged: it answered with vectors of another dimension.
     """
-    rows = Chunk.objects.in_bulk(chunk_ids)
+    rows = Chunk.objects.select_related("generation").in_bulk(chunk_ids)
     chunks = [rows[pk] for pk in chunk_ids if pk in rows]
     if not chunks:
         return {}
     texts = [passage_text(heading_path=row.heading_path, text=row.text) for row in chunks]
     vectors = given.client.embed(texts, lane="ingestion", timeout_seconds=EMBED_SECONDS)
-    if vectors.shape != (len(chunks), model.dimension):
-        raise EmbedderChanged(f"asked for {len(chunks)} x {model.dimension}, got {vectors.shape}")
+    if {row.generation.dimension for row in chunks} != {vectors.shape[1]}:
+        raise EmbedderChanged(f"the server's vectors have {vectors.shape[1]} dimensions")
     if not np.isfinite(vectors).all():
         raise InferenceTransientError("the model server answered with numbers that are none")
     return {row.pk: packed for row, packed in zip(chunks, to_bytes(vectors), strict=True)}
@@ -193,6 +198,13 @@ def index(lease: Lease, given: Tools) -> None:
         crashes=0,
         retry_at=None,
     )
+
+
+def _tokenizer(settings: IngestionSettings) -> PassageTokenizer:
+    try:
+        return load_tokenizer(settings.embedding_model)
+    except PermanentError as exc:  # the site's fault and not the document's, which waits
+        raise TransientError(str(exc), code=exc.code) from exc
 
 
 def _chunk_row(document: Document, generation: IndexGeneration, draft: ChunkDraft) -> Chunk:

@@ -38,6 +38,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from ragsite.celery import app
 
     app.conf.update(broker_url=url)
+    app._after_fork()  # forgets the connections that an earlier test made elsewhere
     yield url
     process.stop()
 
@@ -72,6 +73,12 @@ def tmp_data(tmp_path: Path, settings: SettingsWrapper) -> Path:
     """A data folder of this test's own, for blobs and lexical indexes."""
     settings.DATA_DIR = tmp_path
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def fast_passwords(settings: SettingsWrapper) -> None:
+    """Hashing that is slow on purpose would be most of what the page tests do."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def _user(name: str) -> User:
