@@ -14,6 +14,11 @@ from ingestion.models import Corpus
 def add_person_and_corpus(parser: CommandParser) -> None:
     """Declare `--corpus NAME` (required) and `--as USERNAME`."""
     parser.add_argument("--corpus", required=True, metavar="NAME", help="Name of the corpus.")
+    add_person(parser)
+
+
+def add_person(parser: CommandParser) -> None:
+    """Declare `--as USERNAME`."""
     parser.add_argument(
         "--as",
         dest="username",

@@ -27,6 +27,8 @@ from search.types import Degradation
 
 EMBED_SECONDS = 2.5
 VECTORS_SECONDS = 2.0
+# The first search of a process also imports Chroma's client.
+VECTORS_GRACE_SECONDS = 1.5
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +163,7 @@ def search_meaning(
     failed: list[str] = []
     for scope, job in zip(fitting, jobs, strict=True):
         try:
-            left = started + VECTORS_SECONDS + 0.5 - time.perf_counter()
+            left = started + VECTORS_SECONDS + VECTORS_GRACE_SECONDS - time.perf_counter()
             lists.append(job.result(timeout=max(0.0, left)))
         except (VectorStoreError, TimeoutError) as exc:
             logger.warning("vector search in corpus %s failed: %r", scope.corpus, exc)

@@ -39,6 +39,7 @@ class DegradedCode(StrEnum):
     GENERATOR_MODEL_MISSING = "generator_model_missing"
     GENERATOR_FAILED = "generator_failed"
     GENERATION_INTERRUPTED = "generation_interrupted"
+    ANSWER_CUT = "answer_cut"
 
 
 @dataclass(frozen=True, slots=True)

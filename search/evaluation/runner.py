@@ -95,9 +95,11 @@ def evaluation_settings(*, pools: Sequence[int], rerank: bool) -> RetrievalSetti
     )
 
 
-def results_file(folder: Path, collection: Collection, settings: RetrievalSettings) -> Path:
-    """Where the results of exactly this collection with these settings are gathered."""
-    key = json.dumps([asdict(settings), sorted(collection.queries.items())])
+def results_file(
+    folder: Path, collection: Collection, settings: RetrievalSettings, *, models: str
+) -> Path:
+    """Where the results of exactly these queries, settings and models are gathered."""
+    key = json.dumps([asdict(settings), sorted(collection.queries.items()), models])
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     return folder / f"{collection.name}-{digest}.jsonl"
 

@@ -1,0 +1,183 @@
+"""`manage.py evaluate`: what each stage of retrieval is worth on a judged collection."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from inference.errors import InferenceError
+from ingestion import command_options, services
+from ingestion.conf import ingestion_settings
+from ingestion.purge import purge_corpus
+from search.conf import search_services
+from search.evaluation import indexing, report, runner
+from search.evaluation.beir import Collection, CollectionError, load
+from search.evaluation.runner import QueryResult, Report, SweepPoint
+
+DEFAULT_POOLS = (10, 20, 30, 50, 100, 200)
+
+
+class Command(BaseCommand):
+    """Index the collection, ask its queries, print the figures; exit status 1 if it cannot."""
+
+    help = "Measure each stage of retrieval on a collection in BEIR's layout."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """`evaluate BEIR_DIR [--stages …] [--pool …] [--limit N] [--json] [--svg FILE] …`."""
+        parser.add_argument("folder", type=Path, metavar="BEIR_DIR")
+        parser.add_argument("--stages", default=",".join(runner.STAGES), help="Which to report.")
+        parser.add_argument("--pool", help="Pool sizes of the sweep, such as 20,50,100.")
+        parser.add_argument("--limit", type=int, metavar="N", help="Ask only the first N queries.")
+        parser.add_argument("--language", default="en", help="Analyser of the keyword index.")
+        parser.add_argument("--svg", type=Path, metavar="FILE", help="Write a chart, too.")
+        parser.add_argument("--keep", action="store_true", help="Keep the corpus afterwards.")
+        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
+        command_options.add_person(parser)
+
+    def handle(self, *args: object, **options: Any) -> None:
+        """Stopped by Ctrl-C it keeps what it has; the same command goes on from there."""
+        stages = _stages(options["stages"])
+        pools = _pools(options["pool"])
+        if options["limit"] is not None and options["limit"] < 1:
+            raise CommandError("--limit must be at least 1.")
+        try:
+            collection = load(options["folder"], limit=options["limit"])
+            finished = self._evaluate(collection, stages, pools, options)
+        except (CollectionError, indexing.IndexingFailed) as exc:
+            raise CommandError(str(exc)) from exc
+        except InferenceError as exc:
+            raise CommandError(
+                f"The model server cannot be used ({exc}). Look at `manage.py status`."
+            ) from exc
+        except KeyboardInterrupt:
+            self.stderr.write("\nStopped. The same command goes on where this one was.")
+            sys.exit(130)
+        if options["svg"]:
+            options["svg"].write_text(report.as_svg(finished), encoding="utf-8")
+        if options["json"]:
+            self.stdout.write(json.dumps(report.as_json(finished), indent=1))
+        else:
+            self.stdout.write(report.as_table(finished))
+
+    def _evaluate(
+        self, collection: Collection, stages: list[str], pools: list[int], options: dict[str, Any]
+    ) -> Report:
+        reached = search_services()
+        info = reached.inference.info()
+        notes = list(collection.notes)
+        if info.reranker is None and "reranked" in stages:
+            notes.append(f"not reranked: {info.reranker_reason}")
+            stages = [stage for stage in stages if stage != "reranked"]
+        with _Bar() as bar:
+            corpus, documents = indexing.corpus_of(
+                collection,
+                owner=command_options.person(options),
+                language=options["language"],
+                progress=bar,
+            )
+            settings = runner.evaluation_settings(pools=pools, rerank="reranked" in stages)
+            results_path = runner.results_file(
+                django_settings.DATA_DIR / "evaluations",
+                collection,
+                settings,
+                models=" ".join(
+                    f"{model.model_id} {model.revision}"
+                    for model in (info.embedder, info.reranker)
+                    if model
+                ),
+            )
+            results = runner.run(
+                collection,
+                corpus=corpus,
+                documents=documents,
+                settings=settings,
+                services=reached,
+                results=results_path,
+                progress=bar,
+            )
+            notes += _shortcomings(results, stages)
+            points: list[SweepPoint] = []
+            knee: int | None = None
+            if "reranked" in stages:
+                texts = list(collection.queries.values())
+                points, knee = runner.sweep(
+                    results,
+                    collection,
+                    pools,
+                    time_pool=lambda pool: runner.median_ms(
+                        texts, corpus=corpus, settings=settings, services=reached, pool=pool
+                    ),
+                )
+        finished = Report(
+            collection=collection.name,
+            queries=len(collection.queries),
+            documents=len(collection.documents),
+            stages=runner.stage_reports(results, collection, stages),
+            sweep=points,
+            knee=knee,
+            notes=notes,
+            models={
+                "embedder": info.embedder.model_id if info.embedder else "",
+                "reranker": info.reranker.model_id if info.reranker else "",
+            },
+        )
+        if not options["keep"]:
+            services.delete_corpus(corpus=corpus)
+            purge_corpus(corpus.pk, ingestion_settings())
+            results_path.unlink(missing_ok=True)
+        return finished
+
+
+def _stages(value: str) -> list[str]:
+    wanted = [name.strip() for name in value.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in runner.STAGES] or not wanted:
+        raise CommandError(
+            f"--stages knows {', '.join(runner.STAGES)}"
+            + (f", not {', '.join(unknown)}." if isinstance(unknown, list) else ".")
+        )
+    return [stage for stage in runner.STAGES if stage in wanted]
+
+
+def _pools(value: str | None) -> list[int]:
+    if value is None:
+        return list(DEFAULT_POOLS)
+    try:
+        pools = sorted({int(size) for size in value.split(",")})
+    except ValueError:
+        pools = []
+    if not pools or pools[0] < 1 or pools[-1] > 2 * runner.DEPTH:
+        raise CommandError(f"--pool takes numbers from 1 to {2 * runner.DEPTH}: 20,50,100.")
+    return pools
+
+
+def _shortcomings(results: list[QueryResult], stages: list[str]) -> list[str]:
+    """What was missing while queries were asked: figures from such a run are too low."""
+    counts: dict[str, int] = {}
+    for result in results:
+        for sentence in result.degraded:
+            if "reranked" in stages or "rerank" not in sentence.lower():
+                counts[sentence] = counts.get(sentence, 0) + 1
+    return [f"{count} queries: {sentence.rstrip('.')}" for sentence, count in counts.items()]
+
+
+class _Bar:
+    """One progress bar on standard error, renamed from phase to phase."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] = tqdm(file=sys.stderr, disable=not sys.stderr.isatty())
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        self._bar.total, self._bar.n, self._bar.unit = total, done, f" {what}"
+        self._bar.refresh()
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
