@@ -133,6 +133,7 @@ class VectorStore:
         Returns:
             At most k hits, best first; equal similarity: lower chunk id first.
         """
+        self._server()  # once a process, this imports chromadb: a second or two of no search
         with self._call(f"query {collection}", seconds=timeout_seconds):
             found = self._server()._query(
                 self._id(collection), [vector], n_results=k, include=["distances"]
