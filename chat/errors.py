@@ -1,12 +1,15 @@
 """What can go wrong while an answer is written.
 
 ChatError
+├── QuestionRefused             the question was not taken; nothing was stored
 └── GenerationError             the language model gave no (complete) answer; `sentence` says so
     ├── GeneratorUnreachable    no Ollama server answers at the configured address
     ├── GeneratorModelMissing   the server lacks the model; `pull_command` is what to type
     ├── GeneratorBusy           the server's queue is full
+    ├── GeneratorLate           the model did not begin to answer in time
     ├── GeneratorFailed         the server answered with an error
-    └── GenerationInterrupted   the stream broke off before its end
+    ├── GenerationInterrupted   the stream broke off before its end
+    └── AnswerCut               the answer reached the longest length allowed
 """
 
 from __future__ import annotations
@@ -17,6 +20,16 @@ class ChatError(Exception):
 
     code = "generator_failed"
     sentence = "The language model could not answer. Try again, or ask the administrator."
+
+
+class QuestionRefused(ChatError):
+    """The question was not taken; nothing was stored. `sentence` says why."""
+
+    code = "question_refused"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
 
 
 class GenerationError(ChatError):
@@ -56,6 +69,15 @@ class GeneratorBusy(GenerationError):
     )
 
 
+class GeneratorLate(GenerationError):
+    """The model did not begin to answer in time."""
+
+    sentence = (
+        "The language model did not begin to answer in time, so the best passages are quoted "
+        "instead. If it was still being loaded, ask again in a minute."
+    )
+
+
 class GeneratorFailed(GenerationError):
     """The server answered with an error."""
 
@@ -69,4 +91,23 @@ class GenerationInterrupted(GenerationError):
     """The stream broke off before its end."""
 
     code = "generation_interrupted"
-    sentence = "The answer broke off because the connection to the language model was lost."
+
+    def __init__(
+        self, detail: str = "", *, why: str = "the connection to the language model was lost"
+    ) -> None:
+        super().__init__(detail)
+        self.why = why
+        self.sentence = f"The answer broke off because {why}. Ask again to get a whole one."
+
+
+class AnswerCut(GenerationError):
+    """The answer reached the longest length allowed."""
+
+    code = "answer_cut"
+
+    def __init__(self, max_tokens: int) -> None:
+        super().__init__(f"{max_tokens} tokens")
+        self.sentence = (
+            f"The answer ends here because it reached its longest length, {max_tokens:,} tokens. "
+            "Ask for the part that is missing."
+        )
