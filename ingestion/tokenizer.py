@@ -1,14 +1,18 @@
 """The embedder's own tokenizer, to size passages by what the model will read.
 
-Only the `tokenizers` library and the model's `tokenizer.json`; no torch, no network.
+Only the `tokenizers` library and the model's `tokenizer.json`; no torch.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ingestion.errors import PermanentError
+from inference.models_on_disk import embedder_folder
+from ingestion.errors import TransientError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 # Long texts are tokenised in pieces, because an encoding takes about 120 bytes a token.
 _PIECE_CHARACTERS = 50_000
@@ -20,10 +24,8 @@ _CHARACTERS_PER_TOKEN = 8
 class PassageTokenizer:
     """Counts and locates tokens, without the truncation and padding that the file may set."""
 
-    def __init__(self, path: Path) -> None:
-        from tokenizers import Tokenizer
-
-        self._tokenizer = Tokenizer.from_file(str(path))
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
@@ -51,27 +53,24 @@ class PassageTokenizer:
 
 @lru_cache(maxsize=4)
 def load_tokenizer(embedding_model: str) -> PassageTokenizer:
-    """The tokenizer of an embedding model that is on this machine, loaded once.
+    """The tokenizer of the embedding model, loaded once per process.
 
     Args:
-        embedding_model: as in the setting EMBEDDING_MODEL.
+        embedding_model: as in the setting EMBEDDING_MODEL: the packaged model, a folder, or
+            a name of the model hub, whose tokenizer is fetched if it is not in its cache.
 
     Raises:
-        PermanentError: `no_model`; there is no such model here.
+        TransientError: `no_model`; there is no tokenizer to be had now.
     """
-    path = _folder(embedding_model) / "tokenizer.json"
-    if not path.is_file():
-        raise PermanentError(f"{path} does not exist", code="no_model")
-    return PassageTokenizer(path)
+    from tokenizers import Tokenizer
 
-
-def _folder(embedding_model: str) -> Path:
-    from inference.models_on_disk import embedder_folder
-
-    folder = embedder_folder(embedding_model)
-    if folder is None:
-        raise PermanentError(f"{embedding_model} is not on this machine", code="no_model")
-    return folder
+    try:
+        folder = embedder_folder(embedding_model)
+        if folder is None:
+            return PassageTokenizer(Tokenizer.from_pretrained(embedding_model))
+        return PassageTokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
+    except Exception as exc:  # the library raises bare Exception
+        raise TransientError(f"{embedding_model}: {exc}", code="no_model") from exc
 
 
 def _pieces(text: str) -> list[tuple[int, int]]:

@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     answer_to = os.dup(1)
     os.dup2(2, 1)
     sandbox.enter(memory_bytes=int(memory_bytes), cpu_seconds=int(cpu_seconds), parent=int(parent))
-    answer = _answer(Path(path), Format(format_name))
+    answer = _answer(Path(path), Format(format_name), int(memory_bytes))
     with os.fdopen(answer_to, "wb") as file:
         file.write(answer)
         file.flush()
@@ -32,15 +32,17 @@ def main(arguments: list[str]) -> None:
     os._exit(0)
 
 
-def _answer(path: Path, format: Format) -> bytes:
+def _answer(path: Path, format: Format, memory_bytes: int) -> bytes:
     try:
         return wire.encode_document(read(path, format))
-    except ParseError as exc:
-        return wire.encode_error(exc.code, str(exc))
     except MemoryError:
         return wire.encode_error("too_large", "out of memory")
     except Exception as exc:  # noqa: BLE001 (whatever a parser raises, it could not read the file)
-        return wire.encode_error("corrupt", ascii(exc))
+        code = exc.code if isinstance(exc, ParseError) else "corrupt"
+        # Vendors in C report in words of their own that memory ran out.
+        if code == "corrupt" and sandbox.is_exhausted(sandbox.peak_bytes(), memory_bytes):
+            code = "too_large"
+        return wire.encode_error(code, ascii(exc))
 
 
 def read(path: Path, format: Format) -> ParsedDocument:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lxml import etree
 
+from ingestion.errors import ParseError
 from ingestion.parsing.cleaning import clean, one_line
 from ingestion.parsing.decoding import decode
 from ingestion.parsing.tables import table_element
@@ -73,7 +74,11 @@ def _tree(markup: str) -> etree._Element | None:
         encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True, huge_tree=True
     )
     content = markup.encode()
-    return etree.fromstring(content, parser) if content.strip() else None
+    root = etree.fromstring(content, parser) if content.strip() else None
+    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
+        # libxml2 drops what is nested deeper than 2,048 elements and goes on.
+        raise ParseError("nested too deeply", code="corrupt")
+    return root
 
 
 class _Walk:

@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import IO
 
 from ingestion.errors import ParseError, ParserCrashed
-from ingestion.parsing import wire
+from ingestion.parsing import sandbox, wire
 from ingestion.parsing.formats import Format
-from ingestion.parsing.sandbox import MAX_WRITTEN_BYTES
 from ingestion.types import ParsedDocument
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _CHILD = ("-m", "ingestion.parsing.child")
 _POLL_SECONDS = 0.01
-# Most of the address space resident at death: it was memory that ran out.
-_EXHAUSTED_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +100,7 @@ def _wait(child: subprocess.Popen[bytes], timeout_seconds: int) -> _End:
         child.wait()
         raise
     child.returncode = os.waitstatus_to_exitcode(status)
-    return _End(child.returncode, _peak_bytes(usage.ru_maxrss), timed_out)
+    return _End(child.returncode, sandbox.peak_bytes(usage), timed_out)
 
 
 def _kill_group(pid: int) -> None:
@@ -111,19 +108,14 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _peak_bytes(max_rss: int) -> int:
-    # Kilobytes, except on macOS, where it is bytes.
-    return max_rss if sys.platform == "darwin" else max_rss * 1024
-
-
 def _result(end: _End, answer: IO[bytes], log: IO[bytes], memory_bytes: int) -> ParsedDocument:
     if end.timed_out or end.status == -signal.SIGXCPU:
         raise ParseError("time limit reached", code="too_slow")
     if end.status != 0:
-        if end.peak_bytes > _EXHAUSTED_SHARE * memory_bytes:
+        if sandbox.is_exhausted(end.peak_bytes, memory_bytes):
             raise ParseError(f"died with {end.peak_bytes} bytes in memory", code="too_large")
         raise ParserCrashed(f"parser ended with status {end.status}: {_last_lines(log)}")
-    if answer.seek(0, os.SEEK_END) >= MAX_WRITTEN_BYTES:
+    if answer.seek(0, os.SEEK_END) >= sandbox.MAX_WRITTEN_BYTES:
         raise ParseError("answer over the limit", code="too_large")
     answer.seek(0)
     try:

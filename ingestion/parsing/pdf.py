@@ -176,7 +176,8 @@ class _PageText:
 
     def _is_upright(self, index: int) -> bool:
         angle = math.degrees(pdfium.FPDFText_GetCharAngle(self._handle, index))
-        turned: float = (angle - self._rotation) % 360
+        # pdfium counts the angle clockwise in the page as it is stored.
+        turned: float = (angle + self._rotation) % 360
         return min(turned, 360 - turned) < 15
 
     def _size(self, index: int) -> float:

@@ -241,7 +241,10 @@ def _rows(segments: Iterable[Segment]) -> list[_Row]:
 
 # --- running headers, footers and page numbers ---------------------------------
 def _drop_furniture(pages: Sequence[Page], rows: dict[int, list[_Row]]) -> None:
-    """Remove what stands at the same edge of most pages, digits aside."""
+    """Remove what stands at the same edge of most pages, digits aside.
+
+    A page with nothing else on it keeps its lines, for they may be its text.
+    """
     seen: Counter[tuple[str, str]] = Counter()
     edges: dict[int, list[tuple[tuple[str, str], _Row]]] = {}
     for page in pages:
@@ -254,8 +257,8 @@ def _drop_furniture(pages: Sequence[Page], rows: dict[int, list[_Row]]) -> None:
             for key, row in edges[page.number]
             if seen[key] >= enough or (len(pages) > 1 and _is_number_of(row, page.number))
         ]
-        if dropped:
-            kept = [row for row in rows[page.number] if not any(row is d for d in dropped)]
+        kept = [row for row in rows[page.number] if not any(row is d for d in dropped)]
+        if kept or all(_PAGE_NUMBER.fullmatch(row.text) for row in dropped):
             rows[page.number] = kept
 
 

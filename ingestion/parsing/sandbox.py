@@ -12,9 +12,12 @@ import ctypes
 import os
 import resource
 import signal
+import sys
 
 MAX_WRITTEN_BYTES = 200 * 1024 * 1024
 _MAX_OPEN_FILES = 64
+# Of the address space; the rest is code, and memory that was asked for but never touched.
+_EXHAUSTED_SHARE = 0.7
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
@@ -38,6 +41,18 @@ def enter(*, memory_bytes: int, cpu_seconds: int, parent: int) -> None:
     _limit(resource.RLIMIT_NOFILE, _MAX_OPEN_FILES)
     # The kernel counts all processes of the user but asks only when this one forks.
     _limit(resource.RLIMIT_NPROC, 0)
+
+
+def is_exhausted(peak: int, memory_bytes: int) -> bool:
+    """Whether a process that ended with this peak of resident memory had run out of it."""
+    return peak > _EXHAUSTED_SHARE * memory_bytes
+
+
+def peak_bytes(usage: resource.struct_rusage | None = None) -> int:
+    """Peak of resident memory, of this process or as the kernel told of another one."""
+    peak = (usage or resource.getrusage(resource.RUSAGE_SELF)).ru_maxrss
+    # Kilobytes, except on macOS.
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _limit(which: int, soft: int, hard: int | None = None) -> None:
