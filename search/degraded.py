@@ -63,8 +63,10 @@ def _reason(error: InferenceError, model: str) -> tuple[DegradedCode, str, str]:
 
 
 def no_reranker(reason: str) -> Degradation:
-    """The model server has none; `reason` is its own clause about why."""
+    """The model server has none (yet); `reason` is its own clause about why."""
     reason = reason or "no reranker is installed"
+    if "loading" in reason:
+        return not_reranked(ModelLoading(reason), reranked=0, pool=0)
     return Degradation(
         DegradedCode.NO_RERANKER, f"Not reranked: {reason}. The order is that of fusion."
     )

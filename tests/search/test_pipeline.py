@@ -369,6 +369,21 @@ def test_no_reranker_leaves_the_fused_order_and_says_so(filled: Library, corpus:
     assert len(trace.selected) == 4
 
 
+def test_a_reranker_that_is_still_loading_is_told_from_none(
+    filled: Library, corpus: Corpus
+) -> None:
+    filled.models.reranker = None
+    filled.models.reranker_reason = "model is loading"
+
+    trace = ask(filled, corpus)
+
+    assert codes(trace) == [DegradedCode.RERANKER_LOADING]
+    assert trace.degraded[0].sentence == (
+        "Not reranked: the reranker is still being loaded. The order is that of fusion. "
+        "Ask again in a minute."
+    )
+
+
 def test_reranking_that_was_switched_off_is_not_degraded(filled: Library, corpus: Corpus) -> None:
     trace = ask(filled, corpus, settings=replace(DEFAULT, rerank=False))
 
