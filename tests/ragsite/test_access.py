@@ -1,0 +1,212 @@
+"""Who gets what from every route. A route without a line here fails the test.
+
+`OWNER` holds what is asked for, `VIEWER` reads it because its corpus is open, `STRANGER`
+may not know that it exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import AsyncClient, Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from chat.models import Conversation, Turn
+from ingestion.models import Corpus, Document
+from ingestion.services import blob_path
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tmp_data")]
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a route answers to whom.
+
+    argument: what its address names: "corpus", "document", "conversation", "turn" or nothing.
+    data: the form it is sent; a callable value is made anew for each request.
+    wrong: a verb it refuses; empty for a route that answers to all.
+    """
+
+    method: str = "get"
+    argument: str = ""
+    owner: int = 200
+    viewer: int = 404
+    stranger: int = 404
+    anonymous: int = 302
+    data: Mapping[str, Any] = field(default_factory=dict)
+    wrong: str = "post"
+
+
+def everybody(method: str = "get", status: int = 200, **more: Any) -> Route:
+    """A route that names nothing of anybody's: all who are signed in get the same."""
+    return Route(method=method, owner=status, viewer=status, stranger=status, **more)
+
+
+def public(method: str = "get", status: int = 200, **more: Any) -> Route:
+    """A route for people who are not signed in as well."""
+    more = {"anonymous": status, **more}
+    return Route(method=method, owner=status, viewer=status, stranger=status, **more)
+
+
+def post(argument: str, status: int, **more: Any) -> Route:
+    """A change of something that only its owner may change."""
+    return Route("post", argument, owner=status, wrong=more.pop("wrong", "get"), **more)
+
+
+ROUTES = {
+    "home": everybody(status=302, wrong=""),
+    # signing in, and what machines ask
+    "login": public(status=302, anonymous=200, wrong=""),
+    "logout": everybody("post", 302, wrong="get"),
+    "sign-in": public(status=302),
+    "account": everybody(wrong="delete"),
+    "status": everybody(),
+    "status-checks": everybody(),
+    "healthz": public(),
+    "readyz": public(status=503),  # no worker and no vector store run in this test
+    # corpora
+    "ingestion:corpora": everybody(),
+    "ingestion:create_corpus": everybody(
+        "post", 302, data={"name": "New", "visibility": "private"}, wrong="get"
+    ),
+    "ingestion:corpus": Route(argument="corpus", viewer=200),
+    "ingestion:edit_corpus": post("corpus", 302, data={"name": "Renamed", "visibility": "private"}),
+    "ingestion:delete_corpus": post("corpus", 302, data={"name": "Papers"}),
+    "ingestion:upload": post(
+        "corpus", 302, data={"file": lambda: SimpleUploadedFile("a.txt", b"some words")}
+    ),
+    "ingestion:documents": Route(argument="corpus", viewer=200),
+    "ingestion:queue": Route(argument="corpus", viewer=200),
+    "ingestion:retry": post("corpus", 302, data={"all": "failed"}),
+    "ingestion:delete": post("corpus", 302, data={"all": "failed"}, wrong="put"),
+    "ingestion:set_enabled": post("corpus", 302, data={"document": "1", "enabled": "0"}),
+    "ingestion:document": Route(argument="document", viewer=200),
+    "ingestion:original": Route(argument="document", viewer=200),
+    # chat: conversations are their owner's alone, whatever corpus they are about
+    "chat:new": everybody(),
+    "chat:conversations": everybody(),
+    "chat:ask": everybody("post", 422, data={"question": ""}, wrong="get"),
+    "chat:conversation": Route(argument="conversation"),
+    "chat:rename": post("conversation", 302, data={"title": "Another"}),
+    "chat:delete": post("conversation", 302),
+    "chat:stream": Route(argument="turn"),
+    "chat:sources": Route(argument="turn"),
+    "chat:stop": post("turn", 302),
+}
+
+
+def named_routes() -> Iterator[str]:
+    """The name of every route of the site, the admin's left out."""
+    yield from _names(get_resolver().url_patterns, "")
+
+
+def _names(patterns: list[URLPattern | URLResolver], prefix: str) -> Iterator[str]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            if pattern.namespace == "admin":
+                continue
+            inner = f"{prefix}{pattern.namespace}:" if pattern.namespace else prefix
+            yield from _names(pattern.url_patterns, inner)
+        else:
+            assert pattern.name, f"the route {pattern.pattern} has no name"
+            yield prefix + pattern.name
+
+
+def test_every_route_says_who_may_use_it() -> None:
+    routes = list(named_routes())
+
+    assert len(routes) == len(set(routes))
+    assert set(routes) - set(ROUTES) == set()
+    assert set(ROUTES) - set(routes) == set()
+
+
+@dataclass(frozen=True)
+class Things:
+    """What one corpus holds: the arguments that addresses are made of."""
+
+    corpus: Corpus
+    document: Document
+    conversation: Conversation
+    turn: Turn
+
+    def address(self, name: str) -> str:
+        argument = ROUTES[name].argument
+        return reverse(name, args=[getattr(self, argument).pk] if argument else [])
+
+
+def things(owner: User, visibility: str) -> Things:
+    corpus = Corpus.objects.create(owner=owner, name="Papers", visibility=visibility)
+    document = Document.objects.create(
+        corpus=corpus,
+        name="a.txt",
+        size_bytes=5,
+        sha256="a" * 64,
+        state=Document.State.READY,
+        format="text",
+    )
+    blob_path(document).parent.mkdir(parents=True, exist_ok=True)
+    blob_path(document).write_bytes(b"words")
+    conversation = Conversation.objects.create(owner=owner, title="What?")
+    conversation.corpora.add(corpus)
+    turn = Turn.objects.create(
+        conversation=conversation, question="What?", answer="That.", state=Turn.State.DONE
+    )
+    return Things(corpus, document, conversation, turn)
+
+
+def status(name: str, things: Things, person: User | None, method: str | None = None) -> int:
+    client = AsyncClient()
+    if person is not None:
+        client.force_login(person)
+    route = ROUTES[name]
+    data = {key: value() if callable(value) else value for key, value in route.data.items()}
+    ask = async_to_sync(getattr(client, method or route.method))
+    return int(ask(things.address(name), data).status_code)
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_an_owner_may(name: str, alice: User) -> None:
+    assert status(name, things(alice, "private"), alice) == ROUTES[name].owner
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_a_stranger_is_told_that_there_is_nothing(name: str, alice: User, bob: User) -> None:
+    assert status(name, things(alice, "private"), bob) == ROUTES[name].stranger
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_a_viewer_of_an_open_corpus_reads_and_changes_nothing(
+    name: str, alice: User, viv: User
+) -> None:
+    assert status(name, things(alice, "open"), viv) == ROUTES[name].viewer
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_who_is_not_signed_in_is_sent_to_sign_in(name: str, alice: User) -> None:
+    assert status(name, things(alice, "open"), None) == ROUTES[name].anonymous
+
+
+@pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.wrong])
+def test_the_wrong_verb_is_refused(name: str, alice: User) -> None:
+    assert status(name, things(alice, "private"), alice, method=ROUTES[name].wrong) == 405
+
+
+def test_the_admin_is_for_staff_alone(client: Client, alice: User, admin: User) -> None:
+    client.force_login(alice)
+    assert client.get("/admin/ingestion/document/").status_code == 302
+
+    client.force_login(admin)
+    assert client.get("/admin/ingestion/document/").status_code == 200
+
+
+def test_the_admin_sends_people_who_are_not_signed_in_to_sign_in(client: Client) -> None:
+    response = client.get("/admin/")
+
+    assert response.status_code == 302
+    assert "login" in response.headers["Location"]
