@@ -26,7 +26,7 @@ from ragsite import health
 from ragsite.sign_in import one_time_link
 
 if TYPE_CHECKING:
-    from pytest_django.fixtures import SettingsWrapper
+    from pytest_django.fixtures import Settings
 
 pytestmark = pytest.mark.django_db
 TEMPLATES = Path(django_settings.BASE_DIR) / "templates"
@@ -178,7 +178,7 @@ def test_the_status_page_renders_without_asking_any_process(
 
 
 def test_what_is_down_is_shown_with_what_to_do(
-    client: Client, alice: User, settings: SettingsWrapper
+    client: Client, alice: User, settings: Settings
 ) -> None:
     nowhere = "127.0.0.1:9"
     settings.CHROMA_URL = settings.EMBED_URL = settings.RERANK_URL = f"http://{nowhere}"
@@ -196,7 +196,7 @@ def test_what_is_down_is_shown_with_what_to_do(
 
 
 def test_readiness_names_what_is_missing_and_tells_no_address(
-    client: Client, settings: SettingsWrapper
+    client: Client, settings: Settings
 ) -> None:
     settings.CHROMA_URL = "http://127.0.0.1:9"
 
@@ -216,7 +216,7 @@ def test_liveness_asks_nobody(client: Client, monkeypatch: pytest.MonkeyPatch) -
     assert client.get(reverse("healthz")).content == b"ok\n"
 
 
-def test_a_server_that_accepts_and_never_answers_is_down(settings: SettingsWrapper) -> None:
+def test_a_server_that_accepts_and_never_answers_is_down() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         check = health.check_chroma(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
