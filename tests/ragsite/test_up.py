@@ -28,18 +28,20 @@ STOP_SECONDS = 10
 class Site:
     """A running `manage.py up` and what it printed so far."""
 
-    popen: subprocess.Popen[str]
+    popen: subprocess.Popen[bytes]
     data_dir: Path
     port: int
-    output: str = ""
+    log: Path
+
+    @property
+    def output(self) -> str:
+        """What it printed so far."""
+        return self.log.read_text()
 
     def read_until(self, pattern: str) -> re.Match[str]:
         """Read its output until `pattern` matches; fail when it ends or time runs out."""
         deadline = time.monotonic() + START_SECONDS
-        assert self.popen.stdout is not None
-        os.set_blocking(self.popen.stdout.fileno(), False)
         while time.monotonic() < deadline:
-            self.output += self.popen.stdout.read() or ""
             if match := re.search(pattern, self.output):
                 return match
             if self.popen.poll() is not None:
@@ -57,16 +59,17 @@ def start(data_dir: Path, port: int | None = None) -> Site:
     """Start a site on an empty or used data folder, without the samples."""
     port = port or free_port()
     env = {k: v for k, v in os.environ.items() if not k.endswith("_URL")}
-    popen = subprocess.Popen(
-        [sys.executable, "manage.py", "up", "--port", str(port), "--no-browser", "--no-samples"],
-        cwd=ROOT,
-        env={**env, "DATA_DIR": str(data_dir)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    return Site(popen, data_dir, port)
+    log = data_dir / f"up-{port}.log"
+    with log.open("wb") as output:
+        popen = subprocess.Popen(
+            [sys.executable, "manage.py", "up", f"--port={port}", "--no-browser", "--no-samples"],
+            cwd=ROOT,
+            env={**env, "DATA_DIR": str(data_dir)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Site(popen, data_dir, port, log)
 
 
 @pytest.fixture
@@ -108,6 +111,7 @@ def test_a_killed_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
 
     since = time.monotonic()
     site.popen.kill()
+    site.popen.wait()
 
     assert_all_gone(members, since)
 
@@ -142,10 +146,9 @@ def test_a_second_site_on_the_same_data_is_refused_in_one_sentence(site: Site) -
     second = start(site.data_dir)
 
     assert second.popen.wait(START_SECONDS) == 1
-    output = second.popen.stdout.read() if second.popen.stdout else ""
-    assert "already running" in output
-    assert f"127.0.0.1:{site.port}" in output
-    assert "Traceback" not in output
+    assert "already running" in second.output
+    assert f"127.0.0.1:{site.port}" in second.output
+    assert "Traceback" not in second.output
 
 
 def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -156,10 +159,9 @@ def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
         site = start(tmp_path, port)
         assert site.popen.wait(START_SECONDS) == 1
 
-    output = site.popen.stdout.read() if site.popen.stdout else ""
-    assert f"Port {port} is already in use" in output
-    assert "PORT=" in output
-    assert "Traceback" not in output
+    assert f"Port {port} is already in use" in site.output
+    assert "PORT=" in site.output
+    assert "Traceback" not in site.output
 
 
 def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
