@@ -31,10 +31,10 @@ _STAGES = {
     "resolve": "Reading passages",
     "rerank": "Reranking",
     "total": "Retrieval in all",
-    "retrieval": "Retrieval in all",
+    "rewrite": "Rewriting the question",
     "first_token": "To the first word",
     "generation": "Writing",
-    "answer": "Writing",
+    "whole_turn": "The whole turn",
 }
 
 
@@ -183,6 +183,11 @@ class Notice:
     before: str
     command: str = ""
     after: str = ""
+
+    @property
+    def is_about_the_end(self) -> bool:
+        """Whether it says how the text ends, and so stands under it."""
+        return self.code in (DegradedCode.ANSWER_CUT, DegradedCode.GENERATION_INTERRUPTED)
 
 
 def notice(code: str, sentence: str) -> Notice:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 HEARTBEAT_SECONDS = 15.0
@@ -50,7 +50,7 @@ def last_event_id(header: str, query: str) -> int:
 
 
 async def stream(
-    messages: AsyncIterator[Message], *, heartbeat_seconds: float = HEARTBEAT_SECONDS
+    messages: AsyncGenerator[Message], *, heartbeat_seconds: float = HEARTBEAT_SECONDS
 ) -> AsyncGenerator[bytes]:
     """Encode messages as they come; a comment whenever nothing came for `heartbeat_seconds`.
 
@@ -74,9 +74,8 @@ async def stream(
         if waiting is not None:
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
-        if isinstance(messages, AsyncGenerator):
-            await messages.aclose()
+        await messages.aclose()
 
 
-async def _next(messages: AsyncIterator[Message]) -> Message | None:
+async def _next(messages: AsyncGenerator[Message]) -> Message | None:
     return await anext(messages, None)

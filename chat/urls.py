@@ -1,6 +1,18 @@
 """Addresses of the chat pages."""
 
-from django.urls import URLPattern
+from django.urls import path
+
+from chat import views
 
 app_name = "chat"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", views.new, name="new"),
+    path("conversations/", views.conversations, name="conversations"),
+    path("<int:conversation_id>/", views.conversation, name="conversation"),
+    path("<int:conversation_id>/rename/", views.rename, name="rename"),
+    path("<int:conversation_id>/delete/", views.delete, name="delete"),
+    path("turns/", views.ask, name="ask"),
+    path("turns/<int:turn_id>/stream/", views.stream, name="stream"),
+    path("turns/<int:turn_id>/stop/", views.stop, name="stop"),
+    path("turns/<int:turn_id>/sources/", views.sources, name="sources"),
+]

@@ -1,0 +1,135 @@
+"""The HTML of a turn: whole for the page, and piece by piece for the stream.
+
+Both are made from the same templates, so that an answer that was watched and the same
+answer read after a reload do not differ. What each event replaces stands in
+`templates/chat/_turn.html` and `_body.html` beside the element that listens for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+
+from chat import panel, turns
+from chat.models import Turn
+from chat.panel import Standing
+from chat.render import render_markdown
+from chat.sse import Message
+from ingestion.models import Corpus, Document
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+
+
+def turn_context(turn: Turn) -> dict[str, Any]:
+    """What the templates of a turn need; reads nothing but the turn."""
+    shown = panel.shown_count(turn.sources)
+    notices = [panel.notice(d["code"], d["sentence"]) for d in turn.degraded]
+    return {
+        "turn": turn,
+        "answer": render_markdown(turn.answer, sources=shown) if turn.has_ended else "",
+        "notices": [n for n in notices if not n.is_about_the_end],
+        "closing_notices": [n for n in notices if n.is_about_the_end],
+        "figures": panel.figures(turn.trace, degraded=turn.degraded, timings_ms=turn.timings_ms),
+        "source_count": shown,
+        "is_extractive": bool(
+            turn.state == Turn.State.DONE and turn.answer and not turn.model and not turn.abstained
+        ),
+    }
+
+
+def sources_context(
+    turn: Turn, *, standing: Callable[[int], Standing] = lambda _: Standing.THERE
+) -> dict[str, Any]:
+    """What the panel's section of a turn needs."""
+    groups = panel.groups(turn.sources, standing=standing, has_ended=turn.has_ended)
+    return {
+        "turn": turn,
+        "groups": groups,
+        "source_count": panel.shown_count(turn.sources),
+        "figures": panel.figures(turn.trace, degraded=turn.degraded),
+    }
+
+
+def standing_of_documents(
+    shown: Iterable[Turn], *, reader: User | AnonymousUser
+) -> Callable[[int], Standing]:
+    """Whether this person can still open the documents that these turns rest on: two queries."""
+    wanted = {int(source["document_id"]) for turn in shown for source in turn.sources}
+    kept = Document.objects.filter(pk__in=wanted).exclude(state=Document.State.DELETING)
+    corpus_of = dict(kept.values_list("pk", "corpus_id"))
+    readable = set(Corpus.objects.readable_by(reader).values_list("pk", flat=True))
+
+    def standing(document_id: int) -> Standing:
+        if document_id not in corpus_of:
+            return Standing.DELETED
+        return Standing.THERE if corpus_of[document_id] in readable else Standing.WITHDRAWN
+
+    return standing
+
+
+async def messages(turn: Turn, *, after: int, csrf_token: str) -> AsyncGenerator[Message]:
+    """The turn's events after number `after`, as fragments that the page swaps in.
+
+    A stream from the start opens with a `begin` message that empties the turn's body, so
+    that a page which saw some of the events already shows none of them twice.
+
+    Args:
+        turn: the turn as it was when the stream was asked for.
+        after: number of the last event the page has; 0 for all of them.
+        csrf_token: for the forms among the fragments.
+    """
+    begin = {"turn": turn, "csrf_token": csrf_token}
+    if after <= 0:
+        yield Message("begin", _render("_body", begin))
+    sources: list[dict[str, Any]] | None = None
+    async with aclosing(turns.follow(turn.pk, after=max(0, after))) as events:
+        async for event in events:
+            data = event.data
+            match event.name:
+                case "restart":
+                    yield Message("begin", _render("_body", begin), event.id)
+                    continue
+                case "stage":
+                    html = _render("_stage", {"text": data["text"]})
+                case "notice":
+                    seen = panel.notice(data["code"], data["sentence"])
+                    if seen.is_about_the_end:
+                        continue  # stands under the answer when that has ended
+                    html = _render("_notice", {"notice": seen})
+                case "sources":
+                    sources = data["sources"]
+                    html = _sources(turn, sources)
+                case "citations":
+                    if sources is None:
+                        sources = (await Turn.objects.aget(pk=turn.pk)).sources
+                    sources = panel.with_cited(sources, data["cited"])
+                    html = _sources(turn, sources, is_final=True)
+                case "block" | "tail" | "answer":
+                    html = data["html"]
+                case "end":
+                    ended = await Turn.objects.filter(pk=turn.pk).afirst() or turn
+                    # Where the end could not be saved, or the turn is gone, the event knows more.
+                    ended.state, ended.error = data["state"], data["error"]
+                    context = {**turn_context(ended), "csrf_token": csrf_token, "is_live": True}
+                    html = _render("_foot", context)
+                case _:
+                    continue
+            yield Message(event.name, html, event.id)
+
+
+def _sources(turn: Turn, sources: list[dict[str, Any]], *, is_final: bool = False) -> SafeString:
+    context = {
+        "turn": turn,
+        "groups": panel.groups(sources, has_ended=is_final),
+        "source_count": panel.shown_count(sources),
+    }
+    return _render("_sources_event", context)
+
+
+def _render(name: str, context: dict[str, Any]) -> SafeString:
+    return render_to_string(f"chat/{name}.html", context)

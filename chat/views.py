@@ -1,0 +1,224 @@
+"""The chat page: ask, follow the answer, read old ones, tidy up.
+
+Creating a turn and following it are two requests. The answer is written on the server
+whether or not anybody follows; a page that is reloaded follows again from the start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.middleware.csrf import get_token
+from django.shortcuts import aget_object_or_404, get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from chat import fragments, pages, services, sse, turns
+from chat.errors import QuestionRefused
+from chat.forms import MAX_QUESTION_CHARACTERS, AskForm, RenameForm
+from chat.models import Conversation, Turn
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+    from django_htmx.middleware import HtmxDetails
+
+    class Request(HttpRequest):
+        """A request after `HtmxMiddleware`."""
+
+        htmx: HtmxDetails
+
+
+@require_GET
+@never_cache
+def new(request: HttpRequest) -> HttpResponse:
+    """The page on which a conversation begins; `?corpus=` and `?question=` fill it in."""
+    asked = request.GET.get("corpus", "")
+    chosen = {int(asked[:18])} if asked.isascii() and asked.isdigit() else None
+    scope = chosen if chosen is not None else pages.last_scope(request.user)
+    form = AskForm(initial={"question": request.GET.get("question", "")}, person=request.user)
+    return render(request, "chat/conversation.html", _page(request, None, form=form, scope=scope))
+
+
+@require_GET
+@never_cache
+def conversation(request: HttpRequest, conversation_id: int) -> HttpResponse:
+    """One conversation with all its turns; one that still runs is followed by the page."""
+    shown = get_object_or_404(Conversation.objects.of(request.user), pk=conversation_id)
+    form = AskForm(person=request.user)
+    return render(request, "chat/conversation.html", _page(request, shown, form=form))
+
+
+@require_GET
+@never_cache
+def conversations(request: HttpRequest) -> HttpResponse:
+    """The list of conversations in the rail, `?q=` searches it."""
+    search = request.GET.get("q", "").strip()[:200]
+    days = pages.conversations_by_day(request.user, search=search)
+    return render(request, "chat/_conversations.html", {"days": days, "search": search})
+
+
+@require_POST
+async def ask(request: Request) -> HttpResponse:
+    """Take a question and begin to answer it.
+
+    The page gets the new turn, which then connects to its stream; the first turn of a
+    conversation moves to the conversation's own address.
+    """
+    person = await request.auser()
+    accepted = await sync_to_async(_accept)(request, person)
+    if isinstance(accepted, HttpResponse):
+        return accepted
+    turns.start(accepted)
+    return await sync_to_async(_accepted)(request, accepted)
+
+
+def _accept(request: Request, person: User | AnonymousUser) -> Turn | HttpResponse:
+    """The new turn, or the form with what is wrong about it."""
+    asked_in = request.POST.get("conversation", "")
+    held = _conversation_of(person, asked_in) if asked_in else None
+    form = AskForm(request.POST, person=person)
+    if form.is_valid():
+        try:
+            return services.ask(
+                person=person,
+                question=form.cleaned_data["question"],
+                corpora=form.cleaned_data["corpora"],
+                conversation=held,
+            )
+        except QuestionRefused as exc:  # true a moment ago, no longer
+            form.add_error("question", exc.sentence)
+    scope = {int(pk) for pk in request.POST.getlist("corpora") if pk.isascii() and pk.isdigit()}
+    if request.htmx:
+        context = _composer(request, held, form=form, scope=scope)
+        response = render(request, "chat/_composer.html", context, status=422)
+        response["HX-Retarget"] = "#composer"
+        response["HX-Reswap"] = "outerHTML"
+        return response
+    page = _page(request, held, form=form, scope=scope)
+    return render(request, "chat/conversation.html", page, status=422)
+
+
+def _accepted(request: Request, turn: Turn) -> HttpResponse:
+    address = reverse("chat:conversation", args=[turn.conversation_id])
+    if request.htmx and request.POST.get("conversation"):
+        return render(request, "chat/_turn_added.html", fragments.turn_context(turn))
+    if request.htmx:
+        return HttpResponse(headers={"HX-Redirect": address})
+    return redirect(f"{address}#turn-{turn.pk}")
+
+
+@require_GET
+async def stream(request: HttpRequest, turn_id: int) -> StreamingHttpResponse:
+    """The turn's events; resumes after `Last-Event-ID`, or after `?after=`.
+
+    The browser's leaving ends this response and not the turn.
+    """
+    person = await request.auser()
+    turn = await aget_object_or_404(Turn, pk=turn_id, conversation__owner=person)
+    after = sse.last_event_id(
+        request.headers.get("Last-Event-ID", ""), request.GET.get("after", "")
+    )
+    found = fragments.messages(turn, after=after, csrf_token=get_token(request))
+    return StreamingHttpResponse(
+        sse.stream(found), content_type="text/event-stream", headers=sse.HEADERS
+    )
+
+
+@require_POST
+async def stop(request: Request, turn_id: int) -> HttpResponse:
+    """End a turn now; its stream tells the page. What was written is kept."""
+    person = await request.auser()
+    turn = await aget_object_or_404(Turn, pk=turn_id, conversation__owner=person)
+    turns.stop(turn.pk)
+    if request.htmx:
+        return HttpResponse(status=204)
+    return redirect("chat:conversation", conversation_id=turn.conversation_id)
+
+
+@require_GET
+@never_cache
+def sources(request: HttpRequest, turn_id: int) -> HttpResponse:
+    """The source panel of one turn."""
+    turn = get_object_or_404(Turn, pk=turn_id, conversation__owner=request.user)
+    standing = fragments.standing_of_documents([turn], reader=request.user)
+    context = fragments.sources_context(turn, standing=standing)
+    return render(request, "chat/_sources.html", context)
+
+
+@require_POST
+def rename(request: HttpRequest, conversation_id: int) -> HttpResponse:
+    """Give a conversation another title."""
+    held = get_object_or_404(Conversation.objects.of(request.user), pk=conversation_id)
+    form = RenameForm(request.POST)
+    if form.is_valid():
+        Conversation.objects.filter(pk=held.pk).update(title=form.cleaned_data["title"])
+    else:
+        messages.error(request, "A title has between 1 and 200 characters; the old one was kept.")
+    return redirect("chat:conversation", conversation_id=conversation_id)
+
+
+@require_POST
+async def delete(request: HttpRequest, conversation_id: int) -> HttpResponse:
+    """Delete a conversation with its turns; an answer that is being written is stopped first."""
+    person = await request.auser()
+    held = await aget_object_or_404(Conversation, pk=conversation_id, owner=person)
+    async for turn_id in held.turns.exclude(state__in=Turn.ENDED).values_list("pk", flat=True):
+        turns.stop(turn_id)
+    title = str(held)
+    await held.adelete()
+    await sync_to_async(messages.success)(request, f"“{title}” was deleted.")
+    return redirect("chat:new")
+
+
+def _conversation_of(person: User | AnonymousUser, pk: str) -> Conversation:
+    if not (pk.isascii() and pk.isdigit()):
+        raise Http404
+    return get_object_or_404(Conversation.objects.of(person), pk=int(pk[:18]))
+
+
+def _composer(
+    request: HttpRequest,
+    held: Conversation | None,
+    *,
+    form: AskForm,
+    scope: set[int] | None = None,
+) -> dict[str, Any]:
+    if scope is None and held is not None:
+        scope = set(held.corpora.values_list("pk", flat=True))
+    choices = pages.corpus_choices(request.user, chosen=scope)
+    return {
+        "conversation": held,
+        "form": form,
+        "corpora": choices,
+        "can_ask": any(choice.ready for choice in choices),
+        "max_characters": MAX_QUESTION_CHARACTERS,
+    }
+
+
+def _page(
+    request: HttpRequest,
+    held: Conversation | None,
+    *,
+    form: AskForm,
+    scope: set[int] | None = None,
+) -> dict[str, Any]:
+    context = _composer(request, held, form=form, scope=scope)
+    shown = list(held.turns.all()) if held else []
+    if shown:
+        last = shown[-1]
+        standing = fragments.standing_of_documents([last], reader=request.user)
+        context["panel"] = fragments.sources_context(last, standing=standing)
+    else:
+        chosen = [choice.id for choice in context["corpora"] if choice.is_chosen]
+        context["suggestions"] = pages.suggestions(chosen)
+    return {
+        **context,
+        "turns": [fragments.turn_context(turn) for turn in shown],
+        "is_running": any(not turn.has_ended for turn in shown),
+        "is_waiting": any(choice.waiting for choice in context["corpora"]),
+        "days": pages.conversations_by_day(request.user),
+    }
