@@ -203,75 +203,63 @@ def _separator(before: Element, after: Element) -> str:
 # --- sections ----------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Neighbouring elements `first <= number < end` under the same headings."""
+    """Neighbouring elements `first <= number < end` under the same headings.
 
-    path: tuple[str, ...]
-    first: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """The elements directly under one heading; `heading` is its number, None at the top."""
-
-    path: tuple[str, ...]
-    heading: int | None
-    first: int
-    end: int
-
-
-def _sections(layout: _Layout) -> Iterator[_Section]:
-    """The sections that hold something, in order.
-
-    A heading under which there is nothing at all is itself the content of a section of
-    its parent.
+    `headings` are the numbers of the elements that the names in `path` stand in.
     """
-    open_headings: list[tuple[int, str]] = []
-    heading: int | None = None
-    first = 0
-    for number, element in enumerate(layout.elements):
-        if element.kind is not ElementKind.HEADING:
-            continue
-        yield from _closed(open_headings, heading, first, number, element.level)
-        while open_headings and open_headings[-1][0] >= element.level:
-            open_headings.pop()
-        open_headings.append((element.level, element.text))
-        heading, first = number, number + 1
-    yield from _closed(open_headings, heading, first, len(layout.elements), 0)
 
-
-def _closed(
-    open_headings: Sequence[tuple[int, str]],
-    heading: int | None,
-    first: int,
-    end: int,
-    next_level: int,
-) -> Iterator[_Section]:
-    path = tuple(text for _, text in open_headings)
-    if first < end:
-        yield _Section(path, heading, first, end)
-    elif heading is not None and next_level <= open_headings[-1][0]:
-        yield _Section(path[:-1], None, heading, end)
+    path: tuple[str, ...]
+    headings: tuple[int, ...]
+    first: int
+    end: int
 
 
 def _groups(layout: _Layout, packer: _Packer) -> Iterator[_Group]:
     """Join sections that are too small to stand alone with the ones beside them."""
     group: _Group | None = None
-    heading: int | None = None
     for section in _sections(layout):
-        if group is not None:
-            joined = _joined(group, heading, section)
-            if joined is not None and packer.should_join(group, section, joined):
-                group, heading = joined, None
-                continue
+        joined = _joined(group, section) if group else None
+        if group and joined and packer.should_join(group, section, joined):
+            group = joined
+            continue
+        if group:
             yield group
-        group = _Group(section.path, section.first, section.end)
-        heading = section.heading
-    if group is not None:
+        group = section
+    if group:
         yield group
 
 
-def _joined(group: _Group, heading: int | None, section: _Section) -> _Group | None:
+def _sections(layout: _Layout) -> Iterator[_Group]:
+    """What stands directly under each heading, where something does.
+
+    A heading with nothing at all under it is itself a section of its parent.
+    """
+    open_headings: list[int] = []
+    first = 0
+    for number, element in enumerate(layout.elements):
+        if element.kind is not ElementKind.HEADING:
+            continue
+        yield from _closed(layout, open_headings, first, number, next_level=element.level)
+        while open_headings and layout.elements[open_headings[-1]].level >= element.level:
+            open_headings.pop()
+        open_headings.append(number)
+        first = number + 1
+    yield from _closed(layout, open_headings, first, len(layout.elements), next_level=0)
+
+
+def _closed(
+    layout: _Layout, open_headings: Sequence[int], first: int, end: int, *, next_level: int
+) -> Iterator[_Group]:
+    headings = tuple(open_headings)
+    if first == end:
+        if not headings or next_level > layout.elements[headings[-1]].level:
+            return
+        first, headings = headings[-1], headings[:-1]
+    path = tuple(layout.elements[number].text for number in headings)
+    yield _Group(path, headings, first, end)
+
+
+def _joined(group: _Group, section: _Group) -> _Group | None:
     """Both under the headings they share, if they are siblings or parent and child."""
     shared = 0
     for mine, other in zip(group.path, section.path, strict=False):
@@ -280,10 +268,9 @@ def _joined(group: _Group, heading: int | None, section: _Section) -> _Group | N
         shared += 1
     if shared < max(len(group.path), len(section.path)) - 1:
         return None
-    # Where the group's own heading leaves the path, it returns as text.
-    leaves = shared < len(group.path) and heading is not None
-    first = heading if leaves and heading is not None else group.first
-    return _Group(group.path[:shared], first, section.end)
+    # A heading that leaves the path returns as text.
+    first = group.headings[shared] if shared < len(group.path) else group.first
+    return _Group(group.path[:shared], group.headings[:shared], first, section.end)
 
 
 # --- passages ----------------------------------------------------------------
@@ -311,7 +298,7 @@ class _Packer:
         self._overlap_tokens = min(overlap_tokens, max_tokens // 3)
         self._count = lru_cache(maxsize=1024)(tokenizer.count)
 
-    def should_join(self, group: _Group, section: _Section, joined: _Group) -> bool:
+    def should_join(self, group: _Group, section: _Group, joined: _Group) -> bool:
         """Whether one of the two is small and both together fill no more than one passage."""
         before = self._tokens(group.first, group.end)
         smaller = min(before, self._tokens(section.first, section.end))

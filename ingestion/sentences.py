@@ -16,12 +16,14 @@ _CANDIDATE = re.compile(
 _LAST_WORD = re.compile(r"(\S+?)[.!?…]+[\"'”’»)\]]*$")
 _ABBREVIATIONS = frozenset(
     {"mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "rev", "gen", "vs", "etc", "e.g", "i.e"}
-    | {"fig", "figs", "eq", "eqs", "sec", "ch", "no", "nos", "vol", "p", "pp", "ed", "eds", "al"}
+    | {"fig", "figs", "eq", "eqs", "sec", "ed", "eds", "al"}
     | {"cf", "ca", "approx", "inc", "ltd", "co", "corp", "dept", "est", "art", "ref", "refs"}
     | {"jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"}
-    | {"z.b", "bzw", "usw", "nr", "bspw", "u.a", "d.h", "vgl", "abb", "kap", "str", "sog"}
-    | {"m", "mme", "mlle", "sra", "pág", "núm"}
+    | {"z.b", "bzw", "usw", "bspw", "u.a", "d.h", "vgl", "abb", "kap", "str", "sog"}
+    | {"mme", "mlle", "sra"}
 )
+# Words of their own, too, so they abbreviate only before a number.
+_ABBREVIATIONS_OF_NUMBERS = frozenset({"no", "nos", "nr", "núm", "pág", "p", "pp", "vol", "ch"})
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
@@ -50,6 +52,8 @@ def _is_end(text: str, match: re.Match[str]) -> bool:
         return True
     last = _LAST_WORD.search(text, max(0, match.start() - 40), match.end("end"))
     word = last.group(1).lstrip("([\"'“‘«").casefold() if last else ""
+    if word in _ABBREVIATIONS_OF_NUMBERS and following.isdigit():
+        return False
     is_initial = len(word) == 1 and word.isalpha()
     return not is_initial and word not in _ABBREVIATIONS
 

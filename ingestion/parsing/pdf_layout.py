@@ -75,31 +75,27 @@ class OutlineEntry:
     level: int
 
 
-@dataclass(slots=True)
 class _Row:
-    """Segments that stand on one line."""
+    """Segments that stand on one line, and the box around them.
 
-    segments: list[Segment]
+    `edge` is how far to the right the lines of its column reach.
+    """
 
-    @property
-    def left(self) -> float:
-        return min(segment.left for segment in self.segments)
+    __slots__ = ("bottom", "edge", "left", "right", "segments", "size", "top")
 
-    @property
-    def right(self) -> float:
-        return max(segment.right for segment in self.segments)
+    def __init__(self, segment: Segment) -> None:
+        self.segments = [segment]
+        self.left, self.right = segment.left, segment.right
+        self.bottom, self.top = segment.bottom, segment.top
+        self.size = segment.size
+        self.edge = segment.right
 
-    @property
-    def bottom(self) -> float:
-        return min(segment.bottom for segment in self.segments)
-
-    @property
-    def top(self) -> float:
-        return max(segment.top for segment in self.segments)
-
-    @property
-    def size(self) -> float:
-        return max(self.segments, key=lambda segment: len(segment.text)).size
+    def add(self, segment: Segment) -> None:
+        """Take in the next piece of the line."""
+        self.segments.append(segment)
+        self.left, self.right = min(self.left, segment.left), max(self.right, segment.right)
+        self.bottom, self.top = min(self.bottom, segment.bottom), max(self.top, segment.top)
+        self.size = max(self.segments, key=lambda piece: len(piece.text)).size
 
     @property
     def text(self) -> str:
@@ -115,7 +111,6 @@ class _Block:
     """Lines of one page that belong together, or a table."""
 
     page: int
-    rows: list[_Row]
     lines: list[_Row] = field(default_factory=list)
     table: Element | None = None
 
@@ -131,6 +126,8 @@ def elements_of(
     """
     rows = {page.number: _rows(_ordered(page)) for page in pages}
     _drop_furniture(pages, rows)
+    for page_rows in rows.values():
+        _measure_columns(page_rows)
     style = _Style.of(rows.values())
     blocks = [block for page in pages for block in _blocks(page.number, rows[page.number], style)]
     known_words = _vocabulary(rows.values())
@@ -233,9 +230,9 @@ def _rows(segments: Iterable[Segment]) -> list[_Row]:
         if last is not None and _same_line(last, segment) and not last.hyphenated:
             apart = max(segment.left - last.right, last.left - segment.right)
             if apart > -0.3 * segment.size:
-                rows[-1].segments.append(segment)
+                rows[-1].add(segment)
                 continue
-        rows.append(_Row([segment]))
+        rows.append(_Row(segment))
     return rows
 
 
@@ -330,19 +327,19 @@ def _blocks(page: int, rows: list[_Row], style: _Style) -> list[_Block]:
     while position < len(rows):
         end = _table_end(rows, position)
         if end > position and (table := _table(rows[position:end], page)):
-            blocks.append(_Block(page, rows, table=table))
+            blocks.append(_Block(page, table=table))
             position = end
             continue
         row = rows[position]
-        if blocks and blocks[-1].table is None and _continues(blocks[-1].lines, row, rows, style):
+        if blocks and blocks[-1].table is None and _continues(blocks[-1].lines, row, style):
             blocks[-1].lines.append(row)
         else:
-            blocks.append(_Block(page, rows, [row]))
+            blocks.append(_Block(page, [row]))
         position += 1
     return blocks
 
 
-def _continues(lines: list[_Row], row: _Row, rows: list[_Row], style: _Style) -> bool:
+def _continues(lines: list[_Row], row: _Row, style: _Style) -> bool:
     """Whether `row` is the next line of the same paragraph."""
     before = lines[-1]
     if before.segments[-1].hyphenated:
@@ -371,21 +368,27 @@ def _continues(lines: list[_Row], row: _Row, rows: list[_Row], style: _Style) ->
         return False
     if len(lines) == 1 and indent > 0.8 * row.size:
         return False
-    return not _was_broken_early(before, row, rows)
+    return not _was_broken_early(before, row)
 
 
-def _was_broken_early(before: _Row, row: _Row, rows: list[_Row]) -> bool:
+def _was_broken_early(before: _Row, row: _Row) -> bool:
     """Whether the first word of `row` would still have fitted on the line before."""
-    rights = sorted(
-        other.right
-        for other in rows
-        if abs(other.left - before.left) < 0.5 * before.size and other.size == before.size
-    )
-    # Not the last: one line across all columns begins where the first column does.
-    edge = rights[int(0.85 * len(rights))] if rights else before.right
     width = max(before.right - before.left, 1.0) / max(len(before.text), 1)
     first_word = row.text.split(" ", 1)[0]
-    return before.right + (len(first_word) + 1) * width < edge - before.size
+    return before.right + (len(first_word) + 1) * width < before.edge - before.size
+
+
+def _measure_columns(rows: Iterable[_Row]) -> None:
+    """Set the `edge` of rows from those that begin at the same place in the same size."""
+    columns: defaultdict[tuple[int, float], list[_Row]] = defaultdict(list)
+    for row in rows:
+        columns[round(row.left / max(0.5 * row.size, 1.0)), row.size].append(row)
+    for column in columns.values():
+        rights = sorted(row.right for row in column)
+        # Not the last: one line across all columns begins where the first column does.
+        edge = rights[int(0.85 * len(rights))]
+        for row in column:
+            row.edge = edge
 
 
 def _is_bold(row: _Row) -> bool:
@@ -533,7 +536,7 @@ def _element(block: _Block, level: int, known_words: frozenset[str]) -> Element:
     first = block.lines[0]
     if not level and _is_mono(first):
         return Element(ElementKind.CODE, _code(block.lines), page=block.page)
-    text = _prose(block, known_words)
+    text = _prose(block.lines, known_words)
     if level:
         return Element(ElementKind.HEADING, one_line(text), page=block.page, level=level)
     is_item = bool(_BULLET.match(first.text))
@@ -549,14 +552,14 @@ def _code(lines: list[_Row]) -> str:
     )
 
 
-def _prose(block: _Block, known_words: frozenset[str]) -> str:
+def _prose(lines: list[_Row], known_words: frozenset[str]) -> str:
     """Lines as one text; a break that the author made stays a line end."""
-    text = clean(block.lines[0].text)
-    for before, row in pairwise(block.lines):
+    text = clean(lines[0].text)
+    for before, row in pairwise(lines):
         following = clean(row.text)
         if before.segments[-1].hyphenated or _ends_in_hyphen(text, following):
             text = _dehyphenated(text.removesuffix("-"), following, known_words)
-        elif _was_broken_early(before, row, block.rows):
+        elif _was_broken_early(before, row):
             text += f"\n{following}"
         else:
             text += f" {following}"

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -44,7 +45,7 @@ def workdir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def child_that(monkeypatch: pytest.MonkeyPatch):
+def child_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Put another program in the place of the parser."""
 
     def use(program: str) -> None:
@@ -94,7 +95,7 @@ def test_a_refusal_crosses_the_border_as_a_code(tmp_path: Path, workdir: Path) -
     ],
 )
 def test_death_and_nonsense_are_crashes(
-    tmp_path: Path, workdir: Path, child_that, program: str
+    tmp_path: Path, workdir: Path, child_that: Callable[[str], None], program: str
 ) -> None:
     child_that(program)
     with pytest.raises(ParserCrashed) as caught:
@@ -104,7 +105,7 @@ def test_death_and_nonsense_are_crashes(
 
 
 def test_a_child_that_hangs_is_killed_with_its_own_children(
-    tmp_path: Path, workdir: Path, child_that
+    tmp_path: Path, workdir: Path, child_that: Callable[[str], None]
 ) -> None:
     pids = tmp_path / "pids"
     child_that(
@@ -132,7 +133,9 @@ def test_a_document_too_large_for_the_memory_is_too_large(tmp_path: Path, workdi
     assert caught.value.code == "too_large"
 
 
-def test_the_child_has_an_empty_environment(tmp_path: Path, workdir: Path, child_that) -> None:
+def test_the_child_has_an_empty_environment(
+    tmp_path: Path, workdir: Path, child_that: Callable[[str], None]
+) -> None:
     os.environ["SECRET_OF_THE_SITE"] = "x"
     seen = tmp_path / "seen"
     child_that(f"import os; open({str(seen)!r}, 'w').write(repr(dict(os.environ)))")

@@ -120,8 +120,8 @@ def test_the_head_of_a_table_that_runs_over_pages_is_kept_on_each(tmp_path: Path
 
 def test_aligned_columns_are_a_table_with_empty_cells_in_place(tmp_path: Path) -> None:
     columns = (72, 170, 260, 350)
-    rows = (("Code", "Place", "Expected", "Found"), ("SKU-1", "A-12", "450", ""))
-    rows += (("SKU-2", "", "780", "778"), ("SKU-3", "D-22", "", "156"))
+    rows = [("Code", "Place", "Expected", "Found"), ("SKU-1", "A-12", "450", "")]
+    rows += [("SKU-2", "", "780", "778"), ("SKU-3", "D-22", "", "156")]
     lines = [
         Line(text, x=x, y=700 - 20 * n, font="body" if n else "bold")
         for n, cells in enumerate(rows)
