@@ -182,11 +182,16 @@ def documents(request: HttpRequest, corpus_id: int) -> HttpResponse:
 
 @require_GET
 def queue(request: HttpRequest, corpus_id: int) -> HttpResponse:
-    """A banner when documents wait and nobody works; asked by the page after it has rendered."""
-    found = get_object_or_404(Corpus.objects.readable_by(_person(request)), pk=corpus_id)
+    """A banner when documents wait and nobody works; asked by the page after it has rendered.
+
+    For those whom it concerns: who may upload here, and readers whose corpus is unfinished.
+    """
+    person = _person(request)
+    found = get_object_or_404(Corpus.objects.readable_by(person), pk=corpus_id)
+    concerns = found.owner_id == person.pk or found.documents.unfinished().exists()
     state = services.queue_state()
     is_late = (state["oldest_waiting_seconds"] or 0) > PAUSED_AFTER_SECONDS
-    is_paused = is_late and not state["working"] and bool(state["waiting"] or state["blocked"])
+    is_paused = concerns and is_late and not state["working"]
     context = {"corpus": found, "is_paused": is_paused, "queue": state}
     return render(request, "ingestion/_queue.html", context)
 

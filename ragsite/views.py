@@ -71,6 +71,8 @@ def account(request: HttpRequest) -> HttpResponse:
     assert isinstance(person, User)  # everybody else was sent to sign in
     form_class = PasswordChangeForm if person.has_usable_password() else SetPasswordForm
     form = form_class(person, request.POST or None)
+    for field in form.fields.values():
+        field.widget.attrs.pop("autofocus", None)  # the page is more than this form
     if request.method == "POST" and form.is_valid():
         update_session_auth_hash(request, form.save())
         messages.success(request, "Your password is set. It works from now on.")

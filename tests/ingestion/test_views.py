@@ -495,6 +495,19 @@ def test_uploads_that_nobody_takes_are_said_to_be_safe(page: Client, corpus: Cor
     assert "Processing is paused; uploads are safe." in banner(page, corpus)
 
 
+def test_readers_of_a_finished_corpus_are_not_alarmed(
+    client: Client, viv: User, corpus: Corpus, bob: User
+) -> None:
+    Corpus.objects.update(visibility="open")
+    add(corpus)
+    add(Corpus.objects.create(owner=bob, name="Elsewhere"), **waiting_for(60))
+    client.force_login(viv)
+
+    assert "paused" not in banner(client, corpus)
+    add(corpus, **waiting_for(1))
+    assert "paused" in banner(client, corpus)
+
+
 def test_there_is_no_alarm_about_what_came_just_now(page: Client, corpus: Corpus) -> None:
     add(corpus, **waiting_for(2))
 
