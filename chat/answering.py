@@ -1,0 +1,310 @@
+"""One answer, from the question to the last word: search, prompt, generation, citations.
+
+Knows nothing of who follows it: what happens is told to a callback, what has come of it
+so far stands in the draft. Stages told: `stage {text}`, `sources {sources, summary}`,
+`notice {code, sentence}`, `text {text}` (the next piece of the answer).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from chat import extractive, generation, panel, prompt
+from chat.citations import CitationStream, cited_numbers
+from chat.errors import AnswerCut, GenerationError, GenerationInterrupted, GeneratorFailed
+from chat.models import Turn
+from chat.threads import in_thread
+from chat.types import ChatServices, Exchange, GeneratorStatus, Message
+from ingestion.models import Corpus, Document
+from ingestion.types import Passage
+from search.types import Degradation, DegradedCode, Outcome, Trace
+
+REWRITE_SECONDS = 10.0
+REWRITE_TOKENS = 120
+WAITING_SECONDS = 5.0
+_INCOMPLETE = frozenset(
+    {
+        DegradedCode.EMBEDDER_UNREACHABLE,
+        DegradedCode.VECTORS_UNAVAILABLE,
+        DegradedCode.LEXICAL_UNAVAILABLE,
+    }
+)
+
+logger = logging.getLogger(__name__)
+Tell: TypeAlias = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(slots=True)
+class Draft:
+    """An answer while it is being written, and after.
+
+    sources: the list shown beside the answer, `Trace.source()` dicts, best first.
+    state: DONE, or INTERRUPTED when the model broke off; `error` then says why.
+    """
+
+    question: str
+    standalone_question: str = ""
+    text: str = ""
+    model: str = ""
+    abstained: bool = False
+    trace: Trace | None = None
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    degraded: list[Degradation] = field(default_factory=list)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    state: Turn.State = Turn.State.DONE
+    error: str = ""
+
+    @property
+    def cited(self) -> list[int]:
+        """Numbers of the sources that the text cites."""
+        return cited_numbers(self.text, allowed=[source["rank"] for source in self.sources])
+
+
+async def _nobody() -> None:
+    """Nobody waits for the sources."""
+
+
+async def write(
+    draft: Draft,
+    *,
+    corpora: Sequence[Corpus],
+    services: ChatServices,
+    tell: Tell,
+    history: Sequence[Exchange] = (),
+    found: Callable[[], Awaitable[None]] = _nobody,
+) -> None:
+    """Answer the draft's question into the draft.
+
+    A language model that is away, lacks the model, or fails before its first word gives
+    an extractive answer with a notice; one that fails later leaves the partial text and
+    the state INTERRUPTED. Cancelling closes the connection to it.
+
+    Args:
+        draft: has the question; gets everything else.
+        corpora: what the asking person may read.
+        services: what to search and generate with.
+        tell: called in the event loop with each thing that happens.
+        history: earlier exchanges of the conversation, oldest first.
+        found: awaited when the sources are known, before they are told.
+
+    Raises:
+        SearchError: the settings of the search are wrong.
+    """
+    began = time.perf_counter()
+    checking = asyncio.create_task(generation.available(services.generation))
+    try:
+        question = await _standalone(draft, history, checking, services, tell)
+        trace, has_documents = await _search(question, corpora, services, tell)
+        status = await checking
+    finally:
+        checking.cancel()
+
+    passages = [trace.passages[candidate.chunk_id] for candidate in trace.selected]
+    asked: prompt.Prompt | None = None
+    if passages and status.problem is None:
+        asked = prompt.answer_prompt(
+            question, passages, history=history, max_tokens=services.generation.max_prompt_tokens
+        )
+        trace = _with_not_sent(trace, sent=asked.sent)
+    draft.trace = trace
+    draft.sources = trace.sources()[: len(passages) + panel.JUST_MISSED]
+    draft.degraded = list(trace.degraded)
+    await found()
+    tell("sources", {"sources": draft.sources, "summary": _summary(trace, len(passages), asked)})
+    for degradation in draft.degraded:
+        tell("notice", {"code": degradation.code, "sentence": degradation.sentence})
+
+    writing_began = time.perf_counter()
+    if not passages:
+        draft.abstained = True
+        _add(draft, _nothing(trace, has_documents=has_documents), tell)
+    elif asked is None:
+        assert status.problem is not None
+        _degrade(draft, status.problem, tell)
+        await _quote(draft, question, passages, services, tell)
+    else:
+        await _generate(draft, asked, question, passages, services, tell, began=began)
+    draft.timings_ms["generation"] = _ms_since(writing_began)
+    draft.timings_ms["whole_turn"] = _ms_since(began)
+
+
+async def _standalone(
+    draft: Draft,
+    history: Sequence[Exchange],
+    checking: asyncio.Task[GeneratorStatus],
+    services: ChatServices,
+    tell: Tell,
+) -> str:
+    """The question to search for: rewritten with the conversation in mind where that works."""
+    if not history:
+        return draft.question
+    tell("stage", {"text": "Reading the conversation…"})
+    began = time.perf_counter()
+    if (await checking).problem is not None:
+        return draft.question
+    reply = ""
+    try:
+        async with asyncio.timeout(REWRITE_SECONDS):
+            reply = await _reply(prompt.rewrite_prompt(draft.question, history), services)
+    except (TimeoutError, GenerationError) as exc:
+        logger.info("the question is searched as it was asked: %s", exc)
+    rewritten = prompt.rewritten_question(reply, question=draft.question)
+    draft.timings_ms["rewrite"] = _ms_since(began)
+    if rewritten != draft.question:
+        draft.standalone_question = rewritten
+        tell("stage", {"text": f"Searching for: {rewritten}"})
+    return rewritten
+
+
+async def _reply(messages: Sequence[Message], services: ChatServices) -> str:
+    text = ""
+    pieces = generation.stream(
+        messages, settings=services.generation, max_answer_tokens=REWRITE_TOKENS
+    )
+    with suppress(AnswerCut):
+        async with aclosing(pieces):
+            async for piece in pieces:
+                text += piece
+    return text
+
+
+async def _search(
+    question: str, corpora: Sequence[Corpus], services: ChatServices, tell: Tell
+) -> tuple[Trace, bool]:
+    """The trace, and whether there was anything to search at all."""
+    loop = asyncio.get_running_loop()
+
+    def on_stage(text: str) -> None:
+        loop.call_soon_threadsafe(tell, "stage", {"text": text})
+
+    def search() -> tuple[Trace, bool]:
+        trace = services.retrieve(question, corpora, on_stage)
+        searchable = Document.objects.searchable().filter(corpus__in=corpora)
+        return trace, bool(trace.candidates) or searchable.exists()
+
+    return await in_thread(search)
+
+
+def _with_not_sent(trace: Trace, *, sent: int) -> Trace:
+    """The trace with the selected passages after the first `sent` marked as not sent."""
+    candidates = [
+        replace(candidate, outcome=Outcome.NOT_SENT)
+        if candidate.outcome == Outcome.SELECTED and rank > sent
+        else candidate
+        for rank, candidate in enumerate(trace.candidates, 1)
+    ]
+    return replace(trace, candidates=candidates)
+
+
+def _summary(trace: Trace, selected: int, asked: prompt.Prompt | None) -> dict[str, Any]:
+    return {
+        "candidates": len(trace.candidates),
+        "selected": selected,
+        "sent": asked.sent if asked else 0,
+        "reranked": trace.rerank.reranked,
+        "truncated": trace.rerank.truncated,
+        "model": trace.rerank.model,
+        "device": trace.rerank.device,
+        "retrieval_ms": trace.stage_timings_ms.get("total", 0.0),
+    }
+
+
+def _nothing(trace: Trace, *, has_documents: bool) -> str:
+    if not has_documents:
+        return extractive.NO_DOCUMENTS
+    if any(degradation.code in _INCOMPLETE for degradation in trace.degraded):
+        return extractive.SEARCH_INCOMPLETE
+    return extractive.NOTHING_FOUND
+
+
+async def _quote(
+    draft: Draft,
+    question: str,
+    passages: Sequence[Passage],
+    services: ChatServices,
+    tell: Tell,
+) -> None:
+    tell("stage", {"text": "Choosing the sentences that match best…"})
+    answer = await in_thread(
+        extractive.quoted_answer, question, passages, models=services.sentences
+    )
+    _add(draft, answer, tell)
+
+
+async def _generate(
+    draft: Draft,
+    asked: prompt.Prompt,
+    question: str,
+    passages: Sequence[Passage],
+    services: ChatServices,
+    tell: Tell,
+    *,
+    began: float,
+) -> None:
+    """The model's answer, without numbers it made up; quotes if it gives none."""
+    settings = services.generation
+    draft.model = settings.model
+    clean = CitationStream(allowed=range(1, asked.sent + 1))
+    waiting = asyncio.create_task(_tell_waiting(settings.model, tell))
+    pieces = generation.stream(asked.messages, settings=settings)
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if not waiting.done():
+                    waiting.cancel()
+                    tell("stage", {"text": "Writing the answer…"})
+                    draft.timings_ms["first_token"] = _ms_since(began)
+                _add(draft, clean.feed(piece), tell)
+        _add(draft, clean.finish(), tell)
+        if not draft.text:
+            raise GeneratorFailed("an empty answer")
+    except AnswerCut as exc:
+        _add(draft, clean.finish(), tell)
+        _degrade(draft, exc, tell)
+    except GenerationError as exc:
+        if draft.text:
+            draft.state, draft.error = Turn.State.INTERRUPTED, exc.sentence
+            _degrade(draft, exc, tell)
+            return
+        if isinstance(exc, GenerationInterrupted):
+            exc = GeneratorFailed(exc.why)
+        draft.model = ""
+        _degrade(draft, exc, tell)
+        await _quote(draft, question, passages, services, tell)
+    finally:
+        waiting.cancel()
+
+
+async def _tell_waiting(model: str, tell: Tell) -> None:
+    """A line at once, and from then on how long it has been."""
+    tell("stage", {"text": f"Asking {model}…"})
+    waited = 0.0
+    while True:
+        await asyncio.sleep(WAITING_SECONDS)
+        waited += WAITING_SECONDS
+        tell("stage", {"text": f"Waiting for {model} to begin ({waited:.0f} s)…"})
+
+
+def _add(draft: Draft, text: str, tell: Tell) -> None:
+    if not draft.text:
+        text = text.lstrip()
+    if text:
+        draft.text += text
+        tell("text", {"text": text})
+
+
+def _degrade(draft: Draft, error: GenerationError, tell: Tell) -> None:
+    logger.warning("no answer by the language model: %s: %s", type(error).__name__, error)
+    degradation = Degradation(DegradedCode(error.code), error.sentence)
+    draft.degraded.append(degradation)
+    tell("notice", {"code": degradation.code, "sentence": degradation.sentence})
+
+
+def _ms_since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 1)

@@ -1,0 +1,126 @@
+"""Taking a question: checked, stored as a turn, ready to be answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from chat import answering
+from chat.answering import Draft, Tell
+from chat.conf import chat_services
+from chat.errors import QuestionRefused
+from chat.forms import MAX_QUESTION_CHARACTERS
+from chat.models import Conversation, Turn
+from chat.types import ChatServices
+from ingestion.models import Corpus
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+
+TITLE_CHARACTERS = 80
+
+
+def ask(
+    *,
+    person: User | AnonymousUser,
+    question: str,
+    corpora: Sequence[Corpus],
+    conversation: Conversation | None = None,
+) -> Turn:
+    """Store a question as a PENDING turn; `chat.turns.start` then answers it.
+
+    Without a conversation one is begun, with the question as its title. The conversation's
+    scope becomes these corpora.
+
+    Args:
+        person: who asks.
+        question: 1 to 10,000 characters, white space around it aside.
+        corpora: what to search; all must be readable by the person.
+        conversation: one of the person's own to go on with.
+
+    Raises:
+        QuestionRefused: something of this does not hold; nothing was stored.
+    """
+    question = checked_question(question)
+    wanted = {corpus.pk for corpus in corpora}
+    if not wanted:
+        raise QuestionRefused("Choose at least one corpus to ask.")
+    readable = list(Corpus.objects.readable_by(person).filter(pk__in=wanted))
+    if len(readable) < len(wanted):
+        raise QuestionRefused(
+            "One of the chosen corpora no longer exists. Reload the page and choose again."
+        )
+    if conversation is not None and conversation.owner_id != person.pk:
+        raise QuestionRefused("This conversation no longer exists. Start a new one.")
+    assert person.pk is not None  # nobody but a person of the site reads any corpus
+    with transaction.atomic():
+        if conversation is None:
+            conversation = Conversation.objects.create(owner_id=person.pk, title=title(question))
+        else:
+            changed: dict[str, Any] = {"updated_at": timezone.now()}
+            if not conversation.title:
+                changed["title"] = title(question)
+            Conversation.objects.filter(pk=conversation.pk).update(**changed)
+        conversation.corpora.set(readable)
+        return Turn.objects.create(conversation=conversation, question=question)
+
+
+def answer_once(
+    question: str,
+    *,
+    corpora: Sequence[Corpus],
+    services: ChatServices | None = None,
+    tell: Tell = lambda name, data: None,
+) -> Draft:
+    """Answer a question outside any conversation; nothing is stored. Blocking.
+
+    Args:
+        question: as for `ask`.
+        corpora: what the asking person may read; the caller has checked it.
+        services: what to answer with; by default what the settings name.
+        tell: called with each thing that happens, see `chat.answering`.
+
+    Returns:
+        The answer with its sources and trace; its state is DONE or INTERRUPTED.
+
+    Raises:
+        QuestionRefused: the question is empty or too long.
+    """
+    draft = Draft(question=checked_question(question))
+
+    async def answer() -> None:
+        await answering.write(
+            draft, corpora=corpora, services=services or chat_services(), tell=tell
+        )
+
+    asyncio.run(answer())
+    draft.text = draft.text.rstrip()
+    cited = set(draft.cited)
+    draft.sources = [{**source, "cited": source["rank"] in cited} for source in draft.sources]
+    return draft
+
+
+def checked_question(question: str) -> str:
+    """The question without white space around it. Raises QuestionRefused if it cannot be asked."""
+    question = question.replace("\x00", "").strip()
+    if not question:
+        raise QuestionRefused("The question is empty. Type a question first.")
+    if len(question) > MAX_QUESTION_CHARACTERS:
+        raise QuestionRefused(
+            f"The question has {len(question):,} characters; at most {MAX_QUESTION_CHARACTERS:,} "
+            "are possible. Shorten it, or upload the text as a document and ask about it."
+        )
+    return question
+
+
+def title(question: str) -> str:
+    """The beginning of a question, cut between words, on one line."""
+    flat = " ".join(question.split())
+    if len(flat) <= TITLE_CHARACTERS:
+        return flat
+    cut = flat[: TITLE_CHARACTERS - 1].rpartition(" ")[0] or flat[: TITLE_CHARACTERS - 1]
+    return f"{cut.rstrip(' ,;:.–-')}…"
