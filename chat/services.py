@@ -122,5 +122,7 @@ def title(question: str) -> str:
     flat = " ".join(question.split())
     if len(flat) <= TITLE_CHARACTERS:
         return flat
-    cut = flat[: TITLE_CHARACTERS - 1].rpartition(" ")[0] or flat[: TITLE_CHARACTERS - 1]
+    cut = flat[: TITLE_CHARACTERS - 1]
+    if flat[len(cut)] != " ":
+        cut = cut.rpartition(" ")[0] or cut
     return f"{cut.rstrip(' ,;:.–-')}…"
