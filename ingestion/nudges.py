@@ -55,8 +55,10 @@ def nudge_deleted_corpora() -> None:
 
 def messages_waiting() -> int:
     """How many messages lie in the queue. Raises one of BROKER_ERRORS when Redis is away."""
-    with current_app.connection_or_acquire() as connection:
-        client = connection.default_channel.client
+    with (
+        current_app.connection_or_acquire() as connection,
+        connection.default_channel.conn_or_acquire() as client,
+    ):
         return int(client.llen(current_app.conf.task_default_queue))
 
 

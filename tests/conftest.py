@@ -38,7 +38,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from ragsite.celery import app
 
     app.conf.update(broker_url=url)
-    app._after_fork()  # forgets the connections that an earlier test made elsewhere
+    app._after_fork()  # type: ignore[attr-defined]  # forgets the connections that an earlier test made elsewhere
     yield url
     process.stop()
 

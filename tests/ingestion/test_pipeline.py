@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection, connections
 from django.utils import timezone
 
@@ -266,6 +267,42 @@ def test_passages_of_an_earlier_way_of_cutting_are_forgotten(
 
     after = assert_complete(document)
     assert set(before) - set(after)
+
+
+def test_a_turn_that_reaches_its_time_limit_gives_its_documents_back(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [upload(corpus, "first"), upload(corpus, "second")]
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "index", _fails_with(SoftTimeLimitExceeded()))
+        pipeline.work_on(documents[0].pk)
+
+    for document in documents:
+        document.refresh_from_db()
+        assert (document.state, document.error_code) == (State.EMBEDDING, "")
+        assert document.lease_until is None
+        assert document.nudged_at is None
+    pipeline.work_on(documents[1].pk)
+    pipeline.work_on(documents[0].pk)
+    for document in documents:
+        assert_complete(document)
+
+
+def test_a_long_document_gives_others_their_turn_and_keeps_what_it_has(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = upload(corpus, "A long text about many things. " * 900)
+    monkeypatch.setattr(pipeline, "PASSAGES_PER_REQUEST", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline._Turn, "_has_time", _true_once())
+        pipeline.work_on(document.pk)
+
+    document.refresh_from_db()
+    assert (document.state, document.lease_until) == (State.EMBEDDING, None)
+    assert document.chunks.exclude(embedding=None).count() == 8
+    assert (document.progress_done, document.progress_total) == (8, document.chunk_count)
+    pipeline.work_on(document.pk)
+    assert_complete(document)
 
 
 # --- raced ------------------------------------------------------------------------------
@@ -671,6 +708,11 @@ def test_a_corpus_is_not_purged_under_a_worker(corpus: Corpus) -> None:
     expire_leases()
     assert purge.purge_corpus(corpus.pk, ingestion_settings())
     assert not Corpus.objects.exists()
+
+
+def _true_once() -> Callable[..., bool]:
+    answers = iter([True])
+    return lambda self: next(answers, False)
 
 
 def _fails_with(error: Exception) -> Callable[..., None]:

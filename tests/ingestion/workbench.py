@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+from django.conf import settings as site
+from django.db import connection
 from django.utils import timezone
 
-from ingestion import services
+from ingestion import nudges, services
 from ingestion.chunk_ids import chunk_id
 from ingestion.conf import ingestion_settings
 from ingestion.models import Chunk, Corpus, Document, DocumentPart, IndexGeneration
 from ingestion.purge import lexical_index
 from ingestion.types import PIPELINE_VERSION
 from ingestion.vectors import VectorStore
+from ragsite import processes
 
 PAGE = """# The reranker
 
@@ -86,3 +92,37 @@ def assert_nothing_left(document: Document, ids: list[str], data: Path) -> None:
         index = lexical_index(generation, ingestion_settings())
         assert index.chunk_ids(document.pk) == set()
     assert not list(data.rglob(document.blob_key))
+
+
+def start_worker(data: Path, redis: str) -> processes.Process:
+    """A worker with its beat on the test's database, stores and broker."""
+    environment = {
+        "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
+        "DATA_DIR": str(data),
+        "REDIS_URL": redis,
+        "CHROMA_URL": site.CHROMA_URL,
+        "INFERENCE_URL": site.INFERENCE_URL,
+        "INGEST_LEASE_SECONDS": "2",
+    }
+    service = processes.worker_service(data / "run", is_healthy=lambda: nudges.worker_answers(1.0))
+    process = processes.Process(service, env=environment, log=data / "worker.log")
+    if not process.wait_until_healthy(60):
+        process.stop()
+        pytest.fail((data / "worker.log").read_text()[-3000:])
+    return process
+
+
+def eventually(met: Callable[[], bool], *, seconds: float = 40.0) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, list(
+            Document.objects.values_list("pk", "state", "error_code", "error_detail", "lease_until")
+        )
+        time.sleep(0.1)
+
+
+def is_ready(document: Document) -> bool:
+    return Document.objects.filter(
+        pk=document.pk, state=Document.State.READY, lease_until=None
+    ).exists()
