@@ -7,11 +7,10 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
-from chat.models import Conversation
+from chat.pages import conversations_by_day
 from ingestion.models import Corpus
 
 RAIL_CORPORA = 12
-RAIL_CONVERSATIONS = 40
 
 
 def rail(request: HttpRequest) -> dict[str, Any]:
@@ -24,8 +23,6 @@ def rail(request: HttpRequest) -> dict[str, Any]:
         "rail_corpora": SimpleLazyObject(
             lambda: list(Corpus.objects.readable_by(user).only("pk", "name")[:RAIL_CORPORA])
         ),
-        "rail_conversations": SimpleLazyObject(
-            lambda: list(Conversation.objects.of(user).only("pk", "title")[:RAIL_CONVERSATIONS])
-        ),
+        "rail_days": SimpleLazyObject(lambda: conversations_by_day(user)),
         "rail_corpus_id": match.kwargs.get("corpus_id") if match else None,
     }
