@@ -1,4 +1,7 @@
-"""`python -m inference --host H --port N`: run the model server."""
+"""`python -m inference --host H --port N`: run the model server.
+
+EMBEDDING_MODEL and RERANKER say which models; `docs/inference.md` has the rest.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,18 @@ import os
 
 import uvicorn
 
+from inference.models_on_disk import DEFAULT_EMBEDDER
+
+# Read by libraries when they are imported; what the operator sets stands.
+ENVIRONMENT = {
+    # Idle threads that spin take 700 ms from a neighbour's 29 ms.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+STOP_SECONDS = 2
+
 
 def main() -> None:
     """Serve until SIGTERM."""
@@ -15,12 +30,10 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8002)
     options = parser.parse_args()
-    # Before torch loads: idle threads that spin take 700 ms from a neighbour's 29 ms.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    embedding_model = os.environ.get("EMBEDDING_MODEL") or "all-MiniLM-L6-v2"
+    embedding_model = os.environ.get("EMBEDDING_MODEL") or DEFAULT_EMBEDDER
     reranker = os.environ.get("RERANKER") or "auto"
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     if _all_local(embedding_model, reranker):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.basicConfig(
@@ -30,13 +43,19 @@ def main() -> None:
     from inference.models import Models
     from inference.server import create_app
 
-    app = create_app(Models(embedding_model, reranker))
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning", access_log=False)
+    uvicorn.run(
+        create_app(Models(embedding_model, reranker)),
+        host=options.host,
+        port=options.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
 
 
 def _all_local(embedding_model: str, reranker: str) -> bool:
     """Whether no model needs the hub."""
-    packaged = ("all-MiniLM-L6-v2", "auto", "bundled", "none")
+    packaged = (DEFAULT_EMBEDDER, "auto", "bundled", "none")
     return all(name in packaged or os.path.isdir(name) for name in (embedding_model, reranker))
 
 

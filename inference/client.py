@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from inference.errors import (
     InferenceBusy,
+    InferenceError,
     InferenceLate,
     InferencePermanentError,
     InferenceRejected,
@@ -25,13 +28,14 @@ from inference.types import ModelInfo, RerankScore, ServerInfo
 
 DEFAULT_CLIENT_BATCH = 32  # what TEI allows unless told otherwise
 CONNECT_SECONDS = 2.0
+Lane = Literal["question", "ingestion"]
 
 
 class InferenceClient:
     """Embeds and reranks over HTTP. One object serves all threads of a process.
 
     Long lists are sent in the server's batch size; 413 halves a batch, 429 waits as the
-    server says, both within the time allowed.
+    server says, all of it within the time allowed.
     """
 
     def __init__(
@@ -49,22 +53,28 @@ class InferenceClient:
         self,
         texts: Sequence[str],
         *,
-        lane: Literal["question", "ingestion"] = "question",
+        lane: Lane = "question",
         timeout_seconds: float | None = None,
     ) -> NDArray[np.float32]:
-        """(n, dimension) unit rows, one per text, in their order.
+        """(n, dimension) unit rows, one per text, in their order; (0, 0) for no texts.
+
+        Args:
+            lane: "ingestion" lets questions go first.
+            timeout_seconds: for all of it, however many requests it takes.
 
         Raises:
             inference.errors.InferenceError: the tree in that module.
         """
         deadline = self._deadline(timeout_seconds)
-        rows: list[list[float]] = []
+        rows: list[Any] = []
         for start, size in self._batches(self.embed_url, len(texts), deadline):
             body = {"inputs": list(texts[start : start + size]), "normalize": True}
-            rows += self._halving("/embed", body, "inputs", lane, deadline)
-        if len(rows) != len(texts):
-            raise InferenceRejected(f"{len(texts)} texts sent, {len(rows)} vectors came back")
-        return np.asarray(rows, dtype=np.float32).reshape(len(texts), -1)
+            rows += self._in_parts("/embed", body, "inputs", lane, deadline)
+        try:
+            vectors = np.asarray(rows, dtype=np.float32).reshape(len(texts), -1 if rows else 0)
+        except (TypeError, ValueError) as exc:
+            raise InferenceRejected(f"{self.embed_url} gave no vectors of one length") from exc
+        return vectors
 
     def rerank(
         self, question: str, texts: Sequence[str], *, timeout_seconds: float | None = None
@@ -78,61 +88,87 @@ class InferenceClient:
         scores: list[RerankScore] = []
         for start, size in self._batches(self.rerank_url, len(texts), deadline):
             body: dict[str, Any] = {"query": question, "texts": list(texts[start : start + size])}
-            body |= {"raw_scores": True, "truncate": True}
-            rows = self._halving("/rerank", body, "texts", "question", deadline)
-            rows.sort(key=lambda row: row["index"])
-            scores += [
-                RerankScore(start + row["index"], row["score"], bool(row.get("truncated")))
-                for row in rows
-            ]
+            body |= {"raw_scores": True}
+            try:
+                found = [
+                    RerankScore(
+                        start + row["index"], float(row["score"]), bool(row.get("truncated"))
+                    )
+                    for row in self._in_parts("/rerank", body, "texts", "question", deadline)
+                ]
+            except (TypeError, ValueError, KeyError, AttributeError) as exc:
+                raise InferenceRejected(f"{self.rerank_url} gave no scores") from exc
+            scores += sorted(found, key=lambda score: score.index)
+        if [score.index for score in scores] != list(range(len(texts))):
+            raise InferenceRejected(f"{self.rerank_url} did not score each text once")
         return scores
 
     def info(self, timeout_seconds: float = 2.0) -> ServerInfo:
-        """The models behind both addresses; a server of one model tells only of that one."""
+        """The models behind both addresses; a server of one model tells only of that one.
+
+        Raises:
+            inference.errors.InferenceError: the embedding server does not tell. A reranking
+                server of its own that does not is named in `reranker_reason` instead.
+        """
         deadline = self._deadline(timeout_seconds)
-        told = self._call("GET", f"{self.embed_url}/info", deadline)
+        told = self._about(self.embed_url, deadline)
         other = told
         if self.rerank_url != self.embed_url:
-            other = self._call("GET", f"{self.rerank_url}/info", deadline)
-        reranker = _model(other, "reranker")
-        reason = str(other.get("reranker_reason") or "")
+            try:
+                other = self._about(self.rerank_url, deadline)
+            except InferenceError:
+                other = {"reranker_reason": "the server of the reranker does not answer"}
+        try:
+            embedder, reranker = _model(told, "embedder"), _model(other, "reranker")
+        except (TypeError, ValueError) as exc:
+            raise InferenceRejected(f"{self.embed_url} does not describe its model") from exc
         return ServerInfo(
             version=str(told.get("version", "")),
-            embedder=_model(told, "embedder"),
+            embedder=embedder,
+            embedder_reason="" if embedder else _reason(told, "embedder"),
             reranker=reranker,
-            reranker_reason="" if reranker else reason or "no reranker is installed",
+            reranker_reason="" if reranker else _reason(other, "reranker"),
             queue_depth=int(told.get("queue_depth") or 0),
         )
 
     def _deadline(self, timeout_seconds: float | None) -> float:
-        return time.monotonic() + (timeout_seconds or self.timeout_seconds)
+        allowed = self.timeout_seconds if timeout_seconds is None else timeout_seconds
+        return time.monotonic() + allowed
+
+    def _about(self, url: str, deadline: float) -> dict[str, Any]:
+        told = self._call("GET", f"{url}/info", deadline)
+        if not isinstance(told, dict):
+            raise InferenceRejected(f"{url} is no model server")
+        return told
 
     def _batches(self, url: str, count: int, deadline: float) -> list[tuple[int, int]]:
         """(start, size) of each batch; the server is asked for its size when it matters."""
         size = self._batch_sizes.get(url, DEFAULT_CLIENT_BATCH)
         if count > size and url not in self._batch_sizes:
-            told = self._call("GET", f"{url}/info", deadline)
+            told = self._about(url, deadline)
             size = int(told.get("max_client_batch_size") or DEFAULT_CLIENT_BATCH)
             self._batch_sizes[url] = size
         return [(start, min(size, count - start)) for start in range(0, count, size)]
 
-    def _halving(
-        self, path: str, body: dict[str, Any], field: str, lane: str, deadline: float
+    def _in_parts(
+        self, path: str, body: dict[str, Any], field: str, lane: Lane, deadline: float
     ) -> list[Any]:
         """Post a batch; where it is too large for the server, its halves."""
         url = (self.embed_url if path == "/embed" else self.rerank_url) + path
+        texts = body[field]
         try:
-            rows: list[Any] = self._call("POST", url, deadline, body=body, lane=lane)
+            rows = self._call("POST", url, deadline, body={**body, "truncate": True}, lane=lane)
         except _TooLarge as exc:
-            texts = body[field]
             if len(texts) == 1:
                 raise InferenceRejected(str(exc)) from exc
             half = len(texts) // 2
-            rows = self._halving(path, {**body, field: texts[:half]}, field, lane, deadline)
-            more = self._halving(path, {**body, field: texts[half:]}, field, lane, deadline)
+            rows = self._in_parts(path, {**body, field: texts[:half]}, field, lane, deadline)
+            more = self._in_parts(path, {**body, field: texts[half:]}, field, lane, deadline)
             if path == "/rerank":
                 more = [{**row, "index": row["index"] + half} for row in more]
-            rows = rows + more
+            return [*rows, *more]
+        if not isinstance(rows, list) or len(rows) != len(texts):
+            raise InferenceRejected(f"{url} did not answer with {len(texts)} results")
         return rows
 
     def _call(
@@ -142,60 +178,76 @@ class InferenceClient:
         deadline: float,
         *,
         body: dict[str, Any] | None = None,
-        lane: str = "question",
+        lane: Lane = "question",
     ) -> Any:
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise InferenceLate(f"{url}: no answer within the time allowed")
-            timeout = httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
-            try:
-                response = self._http.request(
-                    method, url, json=body, headers={"X-Lane": lane}, timeout=timeout
-                )
-            except httpx.ConnectTimeout as exc:
-                raise InferenceUnreachable(f"{url}: {exc}") from exc
-            except httpx.TimeoutException as exc:
-                raise InferenceLate(f"{url}: no answer within the time allowed") from exc
-            except (httpx.HTTPError, httpx.InvalidURL) as exc:
-                raise InferenceUnreachable(f"{url}: {exc}") from exc
+            response, content = self._send(method, url, deadline, body, lane)
             if response.is_success:
-                return _json(url, response)
+                return _json(url, content)
             try:
-                _raise(url, response)
+                _raise(url, response, content)
             except InferenceBusy as exc:
                 if time.monotonic() + exc.retry_after_seconds >= deadline:
                     raise
                 time.sleep(exc.retry_after_seconds)
+
+    def _send(
+        self, method: str, url: str, deadline: float, body: dict[str, Any] | None, lane: Lane
+    ) -> tuple[httpx.Response, bytes]:
+        """One request and its whole answer, by the deadline."""
+        late = f"{url}: no answer within the time allowed"
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise InferenceLate(late)
+        timeout = httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
+        content = bytearray()
+        try:
+            with self._http.stream(
+                method, url, json=body, headers={"X-Lane": lane}, timeout=timeout
+            ) as response:
+                for piece in response.iter_bytes():
+                    content += piece
+                    if time.monotonic() > deadline:  # httpx limits each read, not their sum
+                        raise InferenceLate(late)
+        except httpx.ConnectTimeout as exc:
+            raise InferenceUnreachable(f"{url}: {exc}") from exc
+        except httpx.TimeoutException as exc:
+            raise InferenceLate(late) from exc
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise InferenceUnreachable(f"{url}: {exc}") from exc
+        except UnicodeEncodeError as exc:
+            raise InferenceRejected(f"a text is not valid Unicode: {exc}") from exc
+        return response, bytes(content)
 
 
 class _TooLarge(InferencePermanentError):
     """The server wants a smaller batch."""
 
 
-def _json(url: str, response: httpx.Response) -> Any:
+def _json(url: str, content: bytes) -> Any:
     try:
-        return response.json()
+        return json.loads(content)
     except ValueError as exc:
         raise InferenceRejected(f"{url} did not answer in JSON") from exc
 
 
-def _raise(url: str, response: httpx.Response) -> None:
+def _raise(url: str, response: httpx.Response, content: bytes) -> None:
     """Turn an error answer into its exception."""
     try:
-        told = response.json()
-        error, kind = str(told["error"]), str(told.get("error_type", ""))
-    except (ValueError, KeyError, TypeError):
-        error, kind = response.text[:200], ""
-    text = f"{url}: {response.status_code} {error}"
+        told = json.loads(content)
+        error, kind = str(told["error"]), str(told.get("error_type", "")).lower()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        error, kind = content[:200].decode(errors="replace"), ""
     status = response.status_code
+    text = f"{url}: {status} {error}"
     if status == 429:
         raise InferenceBusy(text, retry_after_seconds=_retry_after(response))
     if status == 503:
-        raise ModelLoading(error) if "loading" in (kind + error) else InferenceUnreachable(text)
-    if status == 424 and kind == "no_model":
+        raise ModelLoading(error) if "loading" in kind + error else InferenceUnreachable(text)
+    # TEI says "model is not a re-ranker model" or "… an embedding model" of another kind of model.
+    if status == 424 and (kind == "no_model" or "model is not a" in error.lower()):
         raise NoModel(error)
-    if status == 413 or (status == 422 and "batch size" in error):
+    if status == 413 or (status == 422 and "batch size" in error.lower()):
         raise _TooLarge(text)
     if status >= 500 or status in (408, 424):
         raise InferenceTransientError(text)
@@ -212,9 +264,11 @@ def _retry_after(response: httpx.Response) -> float:
 def _model(told: dict[str, Any], kind: Literal["embedder", "reranker"]) -> ModelInfo | None:
     """One model of `/info`: ours tells it as an object, TEI by `model_type`."""
     if kind in told:
-        return ModelInfo(**told[kind]) if told[kind] else None
+        known = {field.name for field in fields(ModelInfo)}
+        mine = told[kind] or {}
+        return ModelInfo(**{key: mine[key] for key in mine if key in known}) if mine else None
     types = told.get("model_type") or {}
-    if ("embedding" if kind == "embedder" else "reranker") not in types:
+    if {"embedder": "embedding", "reranker": "reranker"}[kind] not in types:
         return None
     return ModelInfo(
         model_id=str(told.get("model_id", "")),
@@ -223,6 +277,11 @@ def _model(told: dict[str, Any], kind: Literal["embedder", "reranker"]) -> Model
         dtype=str(told.get("model_dtype", "")),
         max_tokens=int(told.get("max_input_length") or 512),
     )
+
+
+def _reason(told: dict[str, Any], kind: Literal["embedder", "reranker"]) -> str:
+    what = {"embedder": "embedding model", "reranker": "reranker"}[kind]
+    return str(told.get(f"{kind}_reason") or f"no {what} is installed")
 
 
 @lru_cache(maxsize=16)

@@ -1,15 +1,17 @@
 """The models: texts in, unit vectors or logits out. The only module that imports torch.
 
-An engine is used by one thread. Tokenising is separate from computing (`measure`), so that
-the scheduler can form batches by tokens.
+An engine computes on one thread. Tokenising is separate from computing, so that the
+scheduler can form batches by tokens and requests can be tokenised while the model works.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ RERANKER_MAX_TOKENS = 512
 # On a CPU larger batches are no faster, and a question waits for the batch that is running.
 CPU_BATCH_TOKENS = 1024
 GPU_BATCH_TOKENS = 32768
+# The measured speed is that of about the last ten batches.
+SPEED_MEMORY = 0.9
 # Pairs on whose order any reranker must agree: (question, answering passage, other passage).
 KNOWN_PAIRS = (
     (
@@ -51,55 +55,92 @@ KNOWN_PAIRS = (
 class Encoded:
     """One text or pair, ready for the model: its token ids by name, and whether it was cut."""
 
-    ids: dict[str, list[int]]
+    ids: Mapping[str, Sequence[int]]
     tokens: int
     truncated: bool
 
 
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 @dataclass
-class _Engine:
-    """What both kinds of model share: a tokenizer, a limit, a device."""
+class _Engine(ABC):
+    """What both kinds of model share: a limit, a tokenizer, a device, a measured speed."""
 
-    info: ModelInfo
-    tokenizer: Any
+    described: ModelInfo
     model: Any
     batch_tokens: int = field(init=False)
+    _tokens: float = 0.0
+    _seconds: float = 0.0
     # A fast tokenizer keeps its truncation as state: one caller at a time.
     _tokenizing: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.batch_tokens = CPU_BATCH_TOKENS if self.info.device == "cpu" else GPU_BATCH_TOKENS
+        on_cpu = self.described.device == "cpu"
+        self.batch_tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
 
-    def _encode(self, *columns: Sequence[str]) -> list[Encoded]:
-        limit = self.info.max_tokens
+    @property
+    def info(self) -> ModelInfo:
+        """The model with the speed of its last batches."""
+        speed = round(self._tokens / self._seconds, 1) if self._seconds else 0.0
+        return replace(self.described, tokens_per_second=speed)
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of one text or pair that the model reads, special ones included."""
+        return self.described.max_tokens
+
+    def compute(self, batch: Sequence[Encoded]) -> NDArray[np.float32]:
+        """Results of n encoded texts, one float32 row each: (n, dimension) or (n,)."""
+        import torch
+
+        began = time.perf_counter()
+        with torch.inference_mode():
+            rows: NDArray[np.float32] = self._forward(self._tensors(batch)).cpu().numpy()
+        self._seconds = self._seconds * SPEED_MEMORY + time.perf_counter() - began
+        self._tokens = self._tokens * SPEED_MEMORY + sum(item.tokens for item in batch)
+        return rows
+
+    def warm_up(self, batch: Sequence[Encoded]) -> None:
+        """Measure the speed, after a first run that allocates memory and does not count."""
+        self.compute(batch)
+        self._tokens = self._seconds = 0.0
+        self.compute(batch)
+
+    @abstractmethod
+    def _forward(self, tensors: dict[str, Any]) -> Any:
+        """The float32 tensor of results, still on the device."""
+
+    def _encode(self, *columns: Sequence[str], cut: str = "longest_first") -> list[Encoded]:
+        tokenizer, limit = self.model.tokenizer, self.max_tokens
         with self._tokenizing:
-            full = cut = self.tokenizer(*columns, truncation=False, verbose=False)
-            lengths = [len(ids) for ids in full["input_ids"]]
+            kept = tokenizer(*columns, truncation=False, verbose=False)
+            lengths = [len(ids) for ids in kept["input_ids"]]
             if max(lengths, default=0) > limit:
-                how = "only_second" if len(columns) == 2 else True
-                cut = self.tokenizer(*columns, truncation=how, max_length=limit, verbose=False)
+                kept = tokenizer(*columns, truncation=cut, max_length=limit, verbose=False)
         return [
             Encoded(
-                {name: cut[name][n] for name in cut},
-                len(cut["input_ids"][n]),
+                {name: kept[name][n] for name in kept},
+                len(kept["input_ids"][n]),
                 truncated=length > limit,
             )
             for n, length in enumerate(lengths)
         ]
 
     def _tensors(self, batch: Sequence[Encoded]) -> dict[str, Any]:
-        with self._tokenizing:
-            padded = self.tokenizer.pad(
-                {name: [item.ids[name] for item in batch] for name in batch[0].ids},
-                return_tensors="pt",
-            )
-        return {name: tensor.to(self.info.device) for name, tensor in padded.items()}
+        """Pad to the longest; by hand, so that the model never waits for the tokenizer's lock."""
+        import torch
+
+        tokenizer, width = self.model.tokenizer, max(item.tokens for item in batch)
+        fill = {
+            "input_ids": tokenizer.pad_token_id or 0,
+            "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0),
+        }
+        tensors = {}
+        for name in batch[0].ids:
+            rows = np.full((len(batch), width), fill.get(name, 0), dtype=np.int64)
+            for row, item in zip(rows, batch, strict=True):
+                left = width - item.tokens if tokenizer.padding_side == "left" else 0
+                row[left : left + item.tokens] = item.ids[name]
+            tensors[name] = torch.from_numpy(rows).to(self.described.device)
+        return tensors
 
 
 class Embedder(_Engine):
@@ -107,37 +148,36 @@ class Embedder(_Engine):
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Tokenise (n,) texts, cut at the model's own limit."""
-        return self._encode(texts)
+        return self._encode(list(texts))
 
-    def compute(self, batch: Sequence[Encoded]) -> NDArray[np.float32]:
-        """(n, dimension) float32 unit vectors of n encoded texts."""
+    @property
+    def pooling(self) -> str:
+        """How token vectors become one vector, as the model's own configuration names it."""
+        return next((str(m.pooling_mode) for m in self.model if hasattr(m, "pooling_mode")), "")
+
+    def _forward(self, tensors: dict[str, Any]) -> Any:
         import torch
 
-        with torch.inference_mode():
-            output = self.model(self._tensors(batch))["sentence_embedding"]
-            output = torch.nn.functional.normalize(output.float(), dim=1)
-            return np.asarray(output.cpu().numpy(), dtype=np.float32)
+        vectors = self.model(tensors)["sentence_embedding"].float()
+        return torch.nn.functional.normalize(vectors, dim=1)
 
 
 class Reranker(_Engine):
-    """A cross-encoder: question and passage, read together, become one logit."""
+    """A cross-encoder of sentence-transformers: question and passage become one raw logit."""
 
     def encode(self, question: str, passages: Sequence[str]) -> list[Encoded]:
-        """Tokenise n pairs; only the passage is cut, unless the question alone is too long."""
-        room = self.info.max_tokens // 2
+        """Tokenise n pairs.
+
+        A pair beyond the limit loses the end of its passage; where the question alone takes
+        more than half of the room, the longer of the two is cut.
+        """
         with self._tokenizing:
-            ids = self.tokenizer(question, truncation=True, max_length=room, verbose=False)
-            if len(ids["input_ids"]) >= room:
-                question = self.tokenizer.decode(ids["input_ids"], skip_special_tokens=True)
-        return self._encode([question] * len(passages), list(passages))
+            tokens = self.model.tokenizer(question, truncation=False, verbose=False)["input_ids"]
+        cut = "only_second" if len(tokens) <= self.max_tokens // 2 else "longest_first"
+        return self._encode([question] * len(passages), list(passages), cut=cut)
 
-    def compute(self, batch: Sequence[Encoded]) -> NDArray[np.float32]:
-        """(n,) float32 raw logits of n encoded pairs."""
-        import torch
-
-        with torch.inference_mode():
-            logits = self.model(**self._tensors(batch)).logits
-            return np.asarray(logits.float().reshape(-1).cpu().numpy(), dtype=np.float32)
+    def _forward(self, tensors: dict[str, Any]) -> Any:
+        return self.model(tensors)["scores"].float().reshape(-1)
 
 
 def load_embedder(model: str) -> Embedder:
@@ -147,27 +187,28 @@ def load_embedder(model: str) -> Embedder:
         model: the name of the packaged model, a folder, or a model id of the hub.
 
     Raises:
-        NoModel: it cannot be had; the text says why.
+        NoModel: it cannot be had; the text is one sentence that says why.
     """
+    folder = embedder_folder(model)
+    _check_folder(model)
     from sentence_transformers import SentenceTransformer
 
-    folder = embedder_folder(model)
     device = _device()
     try:
         loaded = SentenceTransformer(str(folder or model), device=device)
     except (OSError, ValueError) as exc:
-        raise NoModel(f"The embedding model {model} cannot be loaded: {exc}") from exc
-    loaded.eval()
-    weights = next(loaded.parameters())
+        raise NoModel(f"the embedding model {model} cannot be loaded: {_first_line(exc)}") from exc
     info = ModelInfo(
         model_id=model,
-        revision=revision(folder, hub_revision=_hub_commit(loaded[0].auto_model)),
+        revision=revision(folder, hub_revision=_hub_commit(loaded)),
         device=device,
-        dtype=str(weights.dtype).removeprefix("torch."),
+        dtype=_dtype(loaded),
         max_tokens=int(loaded.max_seq_length or 512),
         dimension=int(loaded.get_embedding_dimension() or 0),
     )
-    return Embedder(info, loaded.tokenizer, loaded)
+    engine = Embedder(info, loaded.eval())
+    engine.warm_up(engine.encode([KNOWN_PAIRS[0][1] * 8] * 8))
+    return engine
 
 
 def load_reranker(model: str) -> Reranker:
@@ -183,30 +224,33 @@ def load_reranker(model: str) -> Reranker:
     """
     if model == "none":
         raise NoModel("reranking is switched off (RERANKER=none)")
-    place = str(BUNDLED_RERANKER) if model in ("auto", "bundled") else model
-    if model in ("auto", "bundled") and not BUNDLED_RERANKER.is_dir():
+    bundled = model in ("auto", "bundled")
+    if bundled and not BUNDLED_RERANKER.is_dir():
         raise NoModel("no reranker is installed")
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    place = str(BUNDLED_RERANKER) if bundled else model
+    _check_folder(place)
+    import torch
+    from sentence_transformers import CrossEncoder
 
+    device = _device()
     try:
-        config = AutoConfig.from_pretrained(place)
-        if config.num_labels != 1 or "SequenceClassification" not in str(config.architectures):
+        if not _is_cross_encoder(place):
             raise NoModel(f"{model} is not a cross-encoder with one output, so it cannot rerank")
-        device = _device()
-        loaded = AutoModelForSequenceClassification.from_pretrained(place).to(device).eval()
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        loaded = CrossEncoder(place, device=device, activation_fn=torch.nn.Identity())
     except (OSError, ValueError) as exc:
-        raise NoModel(f"the reranker {model} cannot be loaded ({exc})") from exc
+        raise NoModel(f"the reranker {model} cannot be loaded: {_first_line(exc)}") from exc
     folder = Path(place) if Path(place).is_dir() else None
     info = ModelInfo(
-        model_id="bundled" if place == str(BUNDLED_RERANKER) else model,
+        model_id="bundled" if bundled else model,
         revision=revision(folder, hub_revision=_hub_commit(loaded)),
         device=device,
-        dtype=str(next(loaded.parameters()).dtype).removeprefix("torch."),
-        max_tokens=min(RERANKER_MAX_TOKENS, config.max_position_embeddings),
+        dtype=_dtype(loaded),
+        max_tokens=min(RERANKER_MAX_TOKENS, loaded.max_seq_length or RERANKER_MAX_TOKENS),
     )
-    engine = Reranker(info, tokenizer, loaded)
+    engine = Reranker(info, loaded.eval())
     try_out(engine)
+    question, good, _ = KNOWN_PAIRS[0]
+    engine.warm_up(engine.encode(question, [good * 8] * 8))
     return engine
 
 
@@ -220,20 +264,43 @@ def try_out(engine: Reranker) -> None:
         better, worse = engine.compute(engine.encode(question, [good, bad]))
         if not (np.isfinite(better) and np.isfinite(worse) and better > worse):
             raise NoModel(
-                f"the reranker {engine.info.model_id} failed its trial: it gives {better:.3f} to a "
-                f"passage that answers “{question}” and {worse:.3f} to one that does not"
+                f"the reranker {engine.described.model_id} failed its trial: it gives "
+                f"{better:.3f} to a passage that answers “{question}” and {worse:.3f} to one "
+                "that does not"
             )
 
 
-def measured_speed(engine: Reranker) -> float:
-    """Tokens per second of this reranker on this machine, from one warm batch."""
-    question, good, _ = KNOWN_PAIRS[0]
-    batch = engine.encode(question, [good * 8] * 8)
-    engine.compute(batch)
-    began = time.perf_counter()
-    engine.compute(batch)
-    return sum(item.tokens for item in batch) / (time.perf_counter() - began)
+def _is_cross_encoder(place: str) -> bool:
+    """Whether the model has a trained head with one output; loading would invent a missing one."""
+    from sentence_transformers.util import load_file_path
+    from transformers import AutoConfig
+
+    saved = load_file_path(place, "config_sentence_transformers.json")
+    if saved and json.loads(Path(saved).read_text()).get("model_type") == "CrossEncoder":
+        return True
+    config = AutoConfig.from_pretrained(place)
+    classifies = any("SequenceClassification" in name for name in config.architectures or ())
+    return classifies and config.num_labels == 1
 
 
-def _hub_commit(model: Any) -> str:
-    return str(getattr(model.config, "_commit_hash", None) or "unknown")
+def _check_folder(model: str) -> None:
+    if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
+        raise NoModel(f"the folder {model} does not exist")
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(loaded: Any) -> str:
+    return str(loaded.dtype).removeprefix("torch.")
+
+
+def _hub_commit(loaded: Any) -> str:
+    return str(getattr(loaded.config, "_commit_hash", None) or "unknown")
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).strip().partition("\n")[0][:300]

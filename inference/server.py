@@ -4,15 +4,15 @@ POST /embed, /rerank; GET /info, /health, /metrics. Errors are {"error", "error_
 Beyond TEI: both kinds of model in one server, `truncated` with each rerank score, the
 header `X-Lane: ingestion` for work that may wait, and `/info` objects per model.
 
-Source: Text Embeddings Inference, API documentation (docs/openapi.json), 1.9
+Source: Text Embeddings Inference, API documentation (docs/openapi.json), 1.7
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -20,23 +20,32 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from inference.errors import InferenceBusy, InferenceError, ModelLoading, NoModel
+from inference.errors import InferenceBusy, ModelLoading, NoModel
 from inference.models import Models
-from inference.scheduler import Lane, Scheduler
+from inference.scheduler import BATCH_TEXTS, LANE_TEXTS, Lane, Scheduler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_CLIENT_BATCH = 256
-MAX_BODY_BYTES = 20 * 1024 * 1024
+MAX_BODY_BYTES = 2 * 1024 * 1024
 GONE_CHECK_SECONDS = 0.25
+# Options of TEI that have only this value here.
+FIXED_OPTIONS = {
+    "normalize": True,
+    "prompt_name": None,
+    "dimensions": None,
+    "truncation_direction": "Right",
+}
 
 logger = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 class _Refused(Exception):
@@ -60,154 +69,177 @@ def create_app(models: Models, scheduler: Scheduler | None = None) -> Starlette:
 
     app = Starlette(
         routes=[
-            Route("/embed", _guarded(embed), methods=["POST"]),
-            Route("/rerank", _guarded(rerank), methods=["POST"]),
+            Route("/embed", _answered(embed), methods=["POST"]),
+            Route("/rerank", _answered(rerank), methods=["POST"]),
             Route("/info", info),
             Route("/health", health),
             Route("/metrics", metrics),
         ],
         lifespan=lifespan,
     )
-    app.state.models, app.state.scheduler = models, queue
+    app.state.models, app.state.scheduler, app.state.requests = models, queue, Counter()
     return app
 
 
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-def _guarded(handler: Handler) -> Handler:
-    """Answer every error in TEI's shape."""
+def _answered(handler: Handler) -> Handler:
+    """Answer every error in TEI's shape, and count."""
 
     async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except _Refused as exc:
-            return _error(exc.status, exc.error_type, str(exc))
-        except ModelLoading as exc:
-            return _error(503, "model_loading", str(exc), retry_after=2)
-        except NoModel as exc:
-            return _error(424, "no_model", str(exc))
-        except InferenceBusy as exc:
-            return _error(429, "overloaded", str(exc), retry_after=exc.retry_after_seconds)
-        except InferenceError as exc:
-            return _error(500, "backend", str(exc))
-        except Exception:
-            logger.exception("%s failed", request.url.path)
-            return _error(500, "backend", "the model failed on this input; the log has the details")
+        response = await _or_error(handler, request)
+        request.app.state.requests[request.url.path, response.status_code] += 1
+        return response
 
     return answer
 
 
+async def _or_error(handler: Handler, request: Request) -> Response:
+    try:
+        return await handler(request)
+    except _Refused as exc:
+        return _error(exc.status, exc.error_type, str(exc))
+    except ModelLoading as exc:
+        return _error(503, "model_loading", str(exc), retry_after_seconds=2)
+    except NoModel as exc:
+        return _error(424, "no_model", str(exc))
+    except InferenceBusy as exc:
+        return _error(429, "overloaded", str(exc), retry_after_seconds=exc.retry_after_seconds)
+    except Exception:
+        logger.exception("%s failed", request.url.path)
+        return _error(424, "backend", "the model failed on this input; the log has the details")
+
+
 def _error(
-    status: int, error_type: str, message: str, *, retry_after: float | None = None
+    status: int, error_type: str, message: str, *, retry_after_seconds: float | None = None
 ) -> Response:
-    headers = {"Retry-After": f"{retry_after:.0f}"} if retry_after is not None else None
-    return JSONResponse(
-        {"error": message, "error_type": error_type}, status_code=status, headers=headers
-    )
+    response = _json({"error": message, "error_type": error_type}, status=status)
+    if retry_after_seconds is not None:
+        response.headers["Retry-After"] = f"{retry_after_seconds:.0f}"
+    return response
 
 
 async def embed(request: Request) -> Response:
-    """`{"inputs": text or [texts]}` -> [[float]]; unit vectors."""
-    models: Models = request.app.state.models
+    """`{"inputs": text or [texts], "truncate"?}` -> [[float]]; unit vectors."""
     body = await _body(request)
     inputs = body.get("inputs")
     texts = _texts([inputs] if isinstance(inputs, str) else inputs, "inputs")
-    engine = models.embedder
+    truncate = _flag(body, "truncate", default=True)
+    engine = request.app.state.models.embedder.get()
     encoded = await asyncio.to_thread(engine.encode, texts)
-    if body.get("truncate", True) is False and any(item.truncated for item in encoded):
-        raise _Refused(413, "validation", f"an input exceeds {engine.info.max_tokens} tokens")
+    if not truncate and any(item.truncated for item in encoded):
+        raise _Refused(413, "validation", f"an input has more than {engine.max_tokens} tokens")
     future = request.app.state.scheduler.submit(engine, encoded, lane=_lane(request))
-    vectors = await _result(request, future)
-    return Response(_json(vectors.tolist()), media_type="application/json")
+    return _json(await _result(request, future))
 
 
 async def rerank(request: Request) -> Response:
-    """`{"query", "texts", "raw_scores"?, "return_text"?}` -> [{"index", "score"}], best first."""
-    models: Models = request.app.state.models
+    """`{"query", "texts", "raw_scores"?, "return_text"?, "truncate"?}` -> scores, best first.
+
+    Each is {"index", "score", "truncated", "text"?}: a probability, or with `raw_scores` the
+    logit.
+    """
     body = await _body(request)
     query = body.get("query")
     if not isinstance(query, str) or not query.strip():
         raise _Refused(422, "validation", "`query` must be a text that is not empty")
     texts = _texts(body.get("texts"), "texts")
-    engine = models.reranker
+    truncate = _flag(body, "truncate", default=True)
+    raw_scores = _flag(body, "raw_scores", default=False)
+    return_text = _flag(body, "return_text", default=False)
+    engine = request.app.state.models.reranker.get()
     encoded = await asyncio.to_thread(engine.encode, query, texts)
-    if body.get("truncate", True) is False and any(item.truncated for item in encoded):
-        raise _Refused(413, "validation", f"a pair exceeds {engine.info.max_tokens} tokens")
+    if not truncate and any(item.truncated for item in encoded):
+        raise _Refused(413, "validation", f"a pair has more than {engine.max_tokens} tokens")
     future = request.app.state.scheduler.submit(engine, encoded, lane=_lane(request))
     logits = await _result(request, future)
-    scores = logits if body.get("raw_scores") else 1 / (1 + np.exp(-logits.astype(np.float64)))
-    order = np.argsort(-logits, kind="stable").tolist()
+    # The logistic function, in a form that cannot overflow.
+    scores = logits if raw_scores else 0.5 + 0.5 * np.tanh(logits.astype(np.float64) / 2)
     ranked = [
         {
             "index": n,
             "score": float(scores[n]),
             "truncated": encoded[n].truncated,
-            **({"text": texts[n]} if body.get("return_text") else {}),
+            **({"text": texts[n]} if return_text else {}),
         }
-        for n in order
+        for n in np.argsort(-logits, kind="stable").tolist()
     ]
-    return Response(_json(ranked), media_type="application/json")
+    return _json(ranked)
 
 
 async def info(request: Request) -> Response:
     """What this server has, in TEI's fields and in ours."""
     models: Models = request.app.state.models
-    scheduler: Scheduler = request.app.state.scheduler
-    embedder = None if models.reasons["embedder"] else models.embedder.info
-    reranker = None if models.reasons["reranker"] else models.reranker.info
+    embedder, reranker = models.embedder.engine, models.reranker.engine
     main = embedder or reranker
-    return JSONResponse(
+    about = main.info if main else None
+    if embedder is None and reranker is not None:
+        kind: dict[str, Any] = {"reranker": {"id2label": {"0": "LABEL_0"}}}
+    else:
+        kind = {"embedding": {"pooling": embedder.pooling if embedder else ""}}
+    return _json(
         {
-            "model_id": main.model_id if main else models.embedding_model,
-            "model_sha": main.revision if main else None,
-            "model_dtype": main.dtype if main else "",
-            "max_input_length": main.max_tokens if main else 0,
+            "model_id": about.model_id if about else models.embedding_model,
+            "model_sha": about.revision if about else None,
+            "model_dtype": about.dtype if about else "",
+            "model_type": kind,
+            "max_concurrent_requests": LANE_TEXTS,
+            "max_input_length": about.max_tokens if about else 0,
+            "max_batch_tokens": main.batch_tokens if main else 0,
+            "max_batch_requests": BATCH_TEXTS,
             "max_client_batch_size": MAX_CLIENT_BATCH,
+            "auto_truncate": True,
+            "tokenization_workers": 1,
             "version": version("sentence-transformers"),
-            "embedder": asdict(embedder) if embedder else None,
-            "embedder_reason": models.reasons["embedder"],
-            "reranker": asdict(reranker) if reranker else None,
-            "reranker_reason": models.reasons["reranker"],
-            "queue_depth": scheduler.depth(),
+            "embedder": asdict(embedder.info) if embedder else None,
+            "embedder_reason": models.embedder.reason,
+            "reranker": asdict(reranker.info) if reranker else None,
+            "reranker_reason": models.reranker.reason,
+            "queue_depth": request.app.state.scheduler.depth(),
         }
     )
 
 
 async def health(request: Request) -> Response:
-    """200 when the embedder can be used, 503 with the reason before."""
+    """200 when everything has loaded and the embedder can be used, else 503 with the reason."""
     models: Models = request.app.state.models
-    if reason := models.reasons["embedder"] or (models.is_loading and "model is loading"):
-        return _error(503, "unhealthy", str(reason))
+    if models.embedder.reason:
+        return _error(503, "unhealthy", models.embedder.reason)
+    if models.reranker.is_loading:
+        return _error(503, "unhealthy", models.reranker.reason)
     return Response(status_code=200)
 
 
 async def metrics(request: Request) -> Response:
     """Counters in Prometheus's text format."""
-    scheduler: Scheduler = request.app.state.scheduler
-    lines = [
-        f"# TYPE ragsite_inference_{name}_total counter\nragsite_inference_{name}_total {value}"
-        for name, value in asdict(scheduler.counters).items()
-    ]
-    lines.append(
-        "# TYPE ragsite_inference_queue_texts gauge\n"
-        f"ragsite_inference_queue_texts {scheduler.depth()}"
-    )
+    state, prefix = request.app.state, "ragsite_inference"
+    lines = [f"# TYPE {prefix}_requests_total counter"]
+    for (path, status), count in sorted(state.requests.items()):
+        lines.append(f'{prefix}_requests_total{{path="{path}",status="{status}"}} {count}')
+    for name, value in asdict(state.scheduler.counters).items():
+        lines += [f"# TYPE {prefix}_{name}_total counter", f"{prefix}_{name}_total {value}"]
+    lines.append(f"# TYPE {prefix}_queue_texts gauge")
+    for lane in Lane:
+        depth = state.scheduler.depth(lane)
+        lines.append(f'{prefix}_queue_texts{{lane="{lane.name.lower()}"}} {depth}')
     return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def _body(request: Request) -> Mapping[str, Any]:
+    """The JSON object that was sent, if it asks for nothing that this server lacks."""
     content = bytearray()
     async for piece in request.stream():
         content += piece
         if len(content) > MAX_BODY_BYTES:
-            raise _Refused(413, "validation", f"the body exceeds {MAX_BODY_BYTES} bytes")
+            raise _Refused(413, "validation", f"the body has more than {MAX_BODY_BYTES} bytes")
     try:
-        body = json.loads(content)
-    except ValueError as exc:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError as exc:
         raise _Refused(422, "validation", f"the body is not JSON: {exc}") from exc
     if not isinstance(body, dict):
         raise _Refused(422, "validation", "the body must be a JSON object")
+    for name, only in FIXED_OPTIONS.items():
+        given = body.get(name)
+        if given is not None and str(given).lower() != str(only).lower():
+            raise _Refused(422, "validation", f"`{name}` cannot be {given!r} on this server")
     return body
 
 
@@ -217,9 +249,17 @@ def _texts(value: object, name: str) -> list[str]:
     if not value:
         raise _Refused(422, "empty", f"`{name}` must not be empty")
     if len(value) > MAX_CLIENT_BATCH:
-        raise _Refused(
-            413, "validation", f"`{name}` holds {len(value)} texts, at most {MAX_CLIENT_BATCH}"
-        )
+        most = f"batch size {len(value)} > maximum allowed batch size {MAX_CLIENT_BATCH}"
+        raise _Refused(413, "validation", most)
+    return value
+
+
+def _flag(body: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise _Refused(422, "validation", f"`{name}` must be true or false")
     return value
 
 
@@ -230,14 +270,20 @@ def _lane(request: Request) -> Lane:
 async def _result(request: Request, future: Future[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Wait for the model; give the place in the queue up when the caller has gone."""
     waiting = asyncio.wrap_future(future)
-    while True:
-        done, _ = await asyncio.wait([waiting], timeout=GONE_CHECK_SECONDS)
-        if done:
-            return waiting.result()
-        if await request.is_disconnected():
-            future.cancel()
-            raise _Refused(499, "cancelled", "the caller has gone")
+    try:
+        while not (await asyncio.wait([waiting], timeout=GONE_CHECK_SECONDS))[0]:
+            if await request.is_disconnected():
+                future.cancel()
+                raise _Refused(499, "cancelled", "the caller has gone")
+    except asyncio.CancelledError:  # uvicorn, when it stops
+        future.cancel()
+        raise _Refused(503, "unhealthy", "the model server is stopping") from None
+    rows = waiting.result()
+    if not np.isfinite(rows).all():
+        raise _Refused(424, "backend", "the model gave numbers that are not finite")
+    return rows
 
 
-def _json(value: Sequence[Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+def _json(value: object, *, status: int = 200) -> Response:
+    content = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(content, status_code=status, media_type="application/json")

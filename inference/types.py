@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LOADING = "the model is loading"
+
 
 @dataclass(frozen=True, slots=True)
 class RerankScore:
@@ -41,7 +43,7 @@ class ModelInfo:
 class ServerInfo:
     """What a model server has, and why it lacks what it lacks.
 
-    `reranker_reason` is one clause ("no reranker is installed"), empty when there is one.
+    The reasons are one clause each ("no reranker is installed"), empty where there is a model.
     """
 
     version: str
@@ -49,3 +51,9 @@ class ServerInfo:
     reranker: ModelInfo | None
     reranker_reason: str = ""
     queue_depth: int = 0
+    embedder_reason: str = ""
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the server is still loading a model."""
+        return LOADING in (self.embedder_reason, self.reranker_reason)
