@@ -57,9 +57,9 @@ class VectorStore:
         self._api: FastAPI | None = None
         self._ids: dict[str, UUID] = {}
 
-    def heartbeat(self) -> None:
+    def heartbeat(self, *, timeout_seconds: float = 2.0) -> None:
         """Return if the server answers. Says nothing about the health of a collection."""
-        with self._call("heartbeat", seconds=2.0):
+        with self._call("heartbeat", seconds=timeout_seconds):
             self._server().heartbeat()
 
     def ensure(self, collection: str, dimension: int) -> None:
@@ -206,9 +206,13 @@ class VectorStore:
     @contextmanager
     def _call(self, what: str, *, seconds: float = CALL_SECONDS) -> Iterator[None]:
         """Bound one call in time and translate whatever goes wrong in it."""
-        token = _deadline.set(time.monotonic() + seconds)
         try:
-            yield
+            self._server()  # importing chromadb takes a second or more, once, and not of `seconds`
+            token = _deadline.set(time.monotonic() + seconds)
+            try:
+                yield
+            finally:
+                _deadline.reset(token)
         except VectorStoreError:
             raise
         except Exception as exc:
@@ -216,8 +220,6 @@ class VectorStore:
                 self._ids.clear()
                 raise _NoCollection(f"{what}: {exc}") from exc
             raise VectorStoreError(f"{what} at {self.url}: {type(exc).__name__}: {exc}") from exc
-        finally:
-            _deadline.reset(token)
 
 
 class _NoCollection(VectorStoreError):

@@ -15,6 +15,7 @@ from ingestion.vectors import shared_store
 
 POLL_SECONDS = 0.3
 PING_SECONDS = 2.0
+SERVICE_SECONDS = 10.0
 # How long a worker that answered is trusted when nothing moves.
 TRUST_SECONDS = 20.0
 
@@ -75,11 +76,13 @@ def _check_services() -> None:
     settings = ingestion_settings()
     start = "Start the site with `make run` and run this again; what was uploaded is kept."
     try:
-        shared_store(settings.chroma_url, settings.chroma_token).heartbeat()
+        shared_store(settings.chroma_url, settings.chroma_token).heartbeat(
+            timeout_seconds=SERVICE_SECONDS
+        )
     except VectorStoreError as exc:
         raise ServiceAway(f"Chroma does not answer at {settings.chroma_url}. {start}") from exc
     try:
-        shared_client(settings.embed_url, "").info()
+        shared_client(settings.embed_url, "").info(timeout_seconds=SERVICE_SECONDS)
     except InferenceError as exc:
         raise ServiceAway(
             f"The model server does not answer at {settings.embed_url}. {start}"
