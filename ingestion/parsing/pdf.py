@@ -90,8 +90,7 @@ class _PageText:
 
     def __init__(self, page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage) -> None:
         self._handle = text.raw
-        code_at = pdfium.FPDFText_GetUnicode
-        self._codes = [code_at(self._handle, index) for index in range(text.count_chars())]
+        self._codes = _codes(text)
         self._crop = page.get_cropbox()
         self._rotation = page.get_rotation()
 
@@ -195,6 +194,16 @@ class _PageText:
         name = buffer.value.decode("utf-8", "replace")
         bold = pdfium.FPDFText_GetFontWeight(self._handle, index) >= _BOLD_WEIGHT
         return bold or bool(_BOLD_NAME.search(name)), bool(_MONO_NAME.search(name))
+
+
+def _codes(text: pypdfium2.PdfTextPage) -> list[int]:
+    """The page's characters, so that the index of each is the one that pdfium knows it by."""
+    count = text.count_chars()
+    # Read at once the text may lack characters; one call for each is ten times slower.
+    buffer = (ctypes.c_ushort * (count + 1))()
+    if pdfium.FPDFText_GetText(text.raw, 0, count, buffer) == count + 1:
+        return list(buffer)[:count]
+    return [pdfium.FPDFText_GetUnicode(text.raw, index) for index in range(count)]
 
 
 class _Box(NamedTuple):
