@@ -22,6 +22,8 @@ import redis
 from django.conf import settings
 from django.db import DatabaseError, connection
 
+from chat.errors import GeneratorUnreachable
+from chat.generation import base_url
 from inference.client import shared_client
 from inference.errors import InferenceError, ModelLoading
 from inference.types import ModelInfo
@@ -224,11 +226,19 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
 def check_ollama(host: str, *, model: str) -> Check:
     """Whether Ollama answers and has the model; the line that fetches it where not."""
     try:
+        host = base_url(host)
         with httpx.Client(timeout=ANSWER_SECONDS, trust_env=False) as client:
             version = str(client.get(f"{host}/api/version").raise_for_status().json()["version"])
             listed = client.get(f"{host}/api/tags").raise_for_status().json()["models"]
             names = {str(entry["name"]) for entry in listed}
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
+    except (
+        GeneratorUnreachable,
+        httpx.HTTPError,
+        httpx.InvalidURL,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):
         return _down("ollama", "not reachable")
     if not {model, f"{model}:latest"} & names:
         advice = f"Install it with: ollama pull {model} – until then passages are quoted."

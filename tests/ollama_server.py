@@ -140,12 +140,11 @@ class OllamaServer:
             self._loop.close()
 
     async def _serve(self) -> None:
-        connections: set[asyncio.Task[None]] = set()
+        connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.ensure_future(self._connection(reader, writer))
-            connections.add(task)
-            task.add_done_callback(connections.discard)
+            connections[task] = writer
 
         try:
             server = await asyncio.start_server(connected, "127.0.0.1", self._port)
@@ -157,9 +156,12 @@ class OllamaServer:
         self._ready.set()
         await self._stopped.wait()
         server.close()
-        for task in connections:
+        await asyncio.sleep(0)  # what was accepted just now gets its task
+        for task, writer in connections.items():
             task.cancel()
+            writer.transport.abort()
         await asyncio.gather(*connections, return_exceptions=True)
+        await asyncio.sleep(0)  # the aborted ones are closed in the next round of the loop
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Requests of one connection, one after the other."""
@@ -172,12 +174,10 @@ class OllamaServer:
                 else:
                     status, answer = self._plain(method, path, body)
                     await _send_json(writer, status, answer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+            writer.transport.abort()
 
     def _plain(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         models = [] if self.mode is Mode.MISSING else self.models

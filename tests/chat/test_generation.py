@@ -24,6 +24,7 @@ from chat.errors import (
     GeneratorUnreachable,
 )
 from chat.types import GenerationSettings, Message
+from ragsite.health import check_ollama
 from ragsite.processes import ROOT, free_port
 from tests.ollama_server import MODEL, VERSION, Mode, OllamaServer
 
@@ -278,3 +279,8 @@ def test_the_client_is_imported_only_when_it_is_used() -> None:
         "import chat.generation, sys; sys.exit('ollama' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_status_page_understands_the_same_hosts(ollama: OllamaServer) -> None:
+    assert check_ollama(ollama.url.removeprefix("http://"), model=MODEL).up
+    assert not check_ollama("host:port", model=MODEL).up
