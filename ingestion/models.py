@@ -184,7 +184,11 @@ class DocumentQuerySet(models.QuerySet["Document"]):
             self.unfinished()
             .unleased()
             .filter(pk=pk)
-            .update(lease_until=now + timedelta(seconds=lease_seconds), claims=F("claims") + 1)
+            .update(
+                lease_until=now + timedelta(seconds=lease_seconds),
+                claims=F("claims") + 1,
+                nudged_at=None,  # the message did its work: if the worker dies, nudge anew
+            )
         )
         return self.select_related("corpus").get(pk=pk) if taken else None
 
