@@ -214,19 +214,35 @@ class _Group:
     end: int
 
 
-def _groups(layout: _Layout, packer: _Packer) -> Iterator[_Group]:
-    """Join sections that are too small to stand alone with the ones beside them."""
-    group: _Group | None = None
+def _groups(layout: _Layout, packer: _Packer) -> list[_Group]:
+    """Join sections that are too small to stand alone with the ones beside them.
+
+    Forwards until a group is half a passage, so that it is about few things; what is still
+    small then goes to the group before it.
+    """
+    groups: list[_Group] = []
     for section in _sections(layout):
-        joined = _joined(group, section) if group else None
-        if group and joined and packer.should_join(group, section, joined):
-            group = joined
-            continue
-        if group:
-            yield group
-        group = section
-    if group:
-        yield group
+        if groups and not packer.is_half_full(groups[-1]):
+            _join_last(groups, section, packer)
+        else:
+            groups.append(section)
+    joined: list[_Group] = []
+    for group in groups:
+        if joined and packer.is_small(group):
+            _join_last(joined, group, packer)
+        else:
+            joined.append(group)
+    return joined
+
+
+def _join_last(groups: list[_Group], section: _Group, packer: _Packer) -> None:
+    """Join the section to the last group if both may and should be one, else append it."""
+    joined = _joined(groups[-1], section)
+    one_is_small = packer.is_small(groups[-1]) or packer.is_small(section)
+    if joined and one_is_small and packer.fits(joined):
+        groups[-1] = joined
+    else:
+        groups.append(section)
 
 
 def _sections(layout: _Layout) -> Iterator[_Group]:
@@ -298,13 +314,17 @@ class _Packer:
         self._overlap_tokens = min(overlap_tokens, max_tokens // 3)
         self._count = lru_cache(maxsize=1024)(tokenizer.count)
 
-    def should_join(self, group: _Group, section: _Group, joined: _Group) -> bool:
-        """Whether one of the two is small and both together fill no more than one passage."""
-        before = self._tokens(group.first, group.end)
-        smaller = min(before, self._tokens(section.first, section.end))
-        if smaller * _SMALL_SHARE >= self._max_tokens:
-            return False
-        return self._tokens(joined.first, joined.end) <= self._budget(self._path(joined.path))
+    def is_small(self, group: _Group) -> bool:
+        """Whether it is too little for a passage of its own."""
+        return self._tokens(group) * _SMALL_SHARE < self._max_tokens
+
+    def is_half_full(self, group: _Group) -> bool:
+        """Whether it fills half a passage."""
+        return self._tokens(group) * 2 >= self._max_tokens
+
+    def fits(self, group: _Group) -> bool:
+        """Whether it is one passage."""
+        return self._tokens(group) <= self._budget(self._path(group.path))
 
     def drafts(self, group: _Group) -> Iterator[ChunkDraft]:
         """The passages of one group, numbered 0."""
@@ -322,8 +342,9 @@ class _Packer:
                 yield draft
             position = end
 
-    def _tokens(self, first: int, end: int) -> int:
-        return self._layout.tokens(self._layout.starts[first], self._layout.ends[end - 1])
+    def _tokens(self, group: _Group) -> int:
+        layout = self._layout
+        return layout.tokens(layout.starts[group.first], layout.ends[group.end - 1])
 
     def _budget(self, path: tuple[str, ...]) -> int:
         """Tokens left for text under these headings."""

@@ -1,8 +1,8 @@
 """PDF, read with pdfium: where each piece of text stands and how large it is.
 
 What the pieces mean (lines, columns, headings, tables, page furniture) is decided in
-`pdf_layout.py`, which knows nothing of pdfium. Encrypted files open if their user password
-is empty. A page that cannot be loaded is left out; the others survive.
+`pdf_layout.py` and what it uses, which know nothing of pdfium. Encrypted files open if their
+user password is empty. A page that cannot be loaded is left out; the others survive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import pypdfium2.raw as pdfium
 
 from ingestion.errors import ParseError
 from ingestion.parsing.formats import MAX_CHARACTERS, MAX_PAGES
-from ingestion.parsing.pdf_layout import OutlineEntry, Page, Segment, elements_of
+from ingestion.parsing.pdf_layout import OutlineEntry, elements_of
+from ingestion.parsing.pdf_rows import Page, Segment
 from ingestion.types import ParsedDocument
 
 _BOLD_NAME = re.compile(r"bold|black|heavy|demi|medi$|cmbx|cmssbx", re.IGNORECASE)

@@ -1,8 +1,9 @@
-"""Plain text: paragraphs between blank lines, lists, and the headings that are certain."""
+"""Plain text: paragraphs between blank lines, lists, laid-out blocks, headings if certain."""
 
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 from ingestion.errors import ParseError
@@ -10,7 +11,9 @@ from ingestion.parsing.cleaning import clean
 from ingestion.parsing.decoding import decode
 from ingestion.types import Element, ElementKind, ParsedDocument
 
-_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
+_BLANK_LINES = re.compile(r"\n(?:[ \t]*\n)+")
+_INDENTED = re.compile(r" {2,}|\t")
+_ALIGNED = re.compile(r"\S(?: {3,}|\t+)\S")
 _UNDERLINE = re.compile(r"(=+|-+|~+|\^+)\s*$")
 _UNDERLINE_LEVELS = {"=": 1, "-": 2, "~": 3, "^": 4}
 _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,4})\.?[ \t]+(\S.{1,78}[^\s.!?:;,])$")
@@ -38,11 +41,21 @@ def _block(block: str) -> list[Element]:
     if heading := _underlined(lines):
         rest = "\n".join(lines[2:])
         return [heading, *_block(rest)] if rest.strip() else [heading]
-    if len(lines) > 1 and all(_BULLET.match(line) or line[:1].isspace() for line in lines):
-        return _list_items(lines)
-    if len(lines) == 1 and _BULLET.match(block):
-        return [Element(ElementKind.LIST_ITEM, block.strip())]
+    if (first := _first_item(lines)) is not None:
+        before = "\n".join(lines[:first])
+        return [*(_block(before) if before else []), *_list_items(lines[first:])]
+    if _is_laid_out(lines):
+        return [Element(ElementKind.CODE, block)]
     return [Element(ElementKind.PARAGRAPH, block)]
+
+
+def _is_laid_out(lines: list[str]) -> bool:
+    """Whether blanks place the words, as in columns or code, so that lines must stay lines."""
+    if len(lines) < 2:
+        return False
+    own = textwrap.dedent("\n".join(lines)).split("\n")
+    placed = sum(bool(_INDENTED.match(line) or _ALIGNED.search(line)) for line in own)
+    return placed >= 2 and placed * 2 >= len(lines)
 
 
 def _underlined(lines: list[str]) -> Element | None:
@@ -55,15 +68,24 @@ def _underlined(lines: list[str]) -> Element | None:
     return Element(ElementKind.HEADING, title, level=_UNDERLINE_LEVELS[lines[1][0]])
 
 
+def _first_item(lines: list[str]) -> int | None:
+    """Where a list begins that goes on to the end of the block; after text, of two or more."""
+    bullets = [position for position, line in enumerate(lines) if _BULLET.match(line)]
+    if not bullets or (bullets[0] > 0 and len(bullets) < 2):
+        return None
+    rest = lines[bullets[0] :]
+    belong = all(_BULLET.match(line) or line[:1].isspace() for line in rest)
+    return bullets[0] if belong else None
+
+
 def _list_items(lines: list[str]) -> list[Element]:
     items: list[str] = []
     for line in lines:
-        if _BULLET.match(line) or not items:
+        if _BULLET.match(line):
             items.append(line.strip())
         else:
             items[-1] += " " + line.strip()
-    kind = ElementKind.LIST_ITEM if _BULLET.match(lines[0]) else ElementKind.PARAGRAPH
-    return [Element(kind, item) for item in items]
+    return [Element(ElementKind.LIST_ITEM, item) for item in items]
 
 
 def _numbered_headings(blocks: list[str]) -> dict[int, int]:

@@ -100,6 +100,13 @@ def test_headings_that_leave_the_path_return_as_text() -> None:
     assert only.text == "\n\n".join(e.text for e in elements)
 
 
+def test_sections_join_until_a_passage_is_half_full_and_a_small_last_one_goes_back() -> None:
+    elements = [e for n in range(7) for e in (h(f"Term {n}", 2), prose(4))]
+    _, chunks = chunked([h("Glossary", 1), *elements])
+    terms = [re.findall(r"Term (\d)", c.text) for c in chunks]
+    assert terms == [["0", "1", "2"], ["3", "4", "5", "6"]]
+
+
 def test_sections_of_different_parents_never_join() -> None:
     elements = [h("A", 1), h("A1", 2), prose(1), h("B", 1), h("B1", 2), prose(1)]
     _, chunks = chunked(elements)

@@ -104,7 +104,6 @@ def test_plain_text_has_paragraphs_headings_that_are_certain_and_lists(tmp_path:
 
 First paragraph
 goes on.
-
 - one
 - two
   and more
@@ -133,6 +132,13 @@ Press the button.
         (HEADING, 1, "2 Use"),
         (PARAGRAPH, 0, "Press the button."),
     ]
+
+
+def test_text_laid_out_with_blanks_keeps_its_lines(tmp_path: Path) -> None:
+    table = "  password   The file asks\n             for one.\n  empty      It holds nothing."
+    wrapped = "   Every line of this memo\n   begins with three blanks.\n   It is prose."
+    found = parsed(tmp_path, Format.TEXT, f"Codes:\n\n{table}\n\n{wrapped}")
+    assert shape(found)[1:] == [(CODE, 0, table), (PARAGRAPH, 0, wrapped)]
 
 
 def test_a_numbered_list_is_no_chain_of_headings(tmp_path: Path) -> None:
