@@ -16,7 +16,7 @@ from __future__ import annotations
 
 
 class ChatError(Exception):
-    """Root of every chat error. `code` is a `search.types.DegradedCode` value."""
+    """Root of every chat error. `code` of a GenerationError is a `search.types.DegradedCode`."""
 
     code = "generator_failed"
     sentence = "The language model could not answer. Try again, or ask the administrator."

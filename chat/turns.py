@@ -49,6 +49,7 @@ from search.errors import SearchError
 HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 30.0
 POLL_SECONDS = 1.0
+SHUTDOWN_SECONDS = 5.0
 COALESCE_SECONDS = 0.05
 # A long open block takes longer to render than it is worth doing 20 times a second.
 RENDER_SHARE = 0.1
@@ -119,6 +120,15 @@ def stop(turn_id: int) -> bool:
     return False
 
 
+async def shutdown() -> None:
+    """End the turns of this process as interrupted, because the process is about to end."""
+    tasks = [live.task for live in _live.values() if live.task is not None]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS)
+
+
 async def follow(turn_id: int, after: int = 0) -> AsyncGenerator[Event]:
     """The turn's events after number `after`: those that were, then those to come.
 
@@ -142,8 +152,8 @@ async def follow(turn_id: int, after: int = 0) -> AsyncGenerator[Event]:
 def reap() -> int:
     """End the turns that nobody produces any more: the process that did was killed.
 
-    They keep the text that was saved last. Blocking; called when a turn is started and
-    when a turn is followed that shows no sign of life.
+    They keep the text that was saved last. Blocking; called when the site starts, when a
+    turn is started, and when a turn is followed that shows no sign of life.
 
     Returns:
         How many were ended.

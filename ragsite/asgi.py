@@ -1,8 +1,46 @@
-"""The ASGI application that uvicorn serves."""
+"""The ASGI application that uvicorn serves: Django, and what is done at start and end."""
 
+from __future__ import annotations
+
+import logging
 import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 from django.core.asgi import get_asgi_application
+from django.db import DatabaseError
+
+Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
+Send: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ragsite.settings")
-application = get_asgi_application()
+_django = get_asgi_application()
+
+logger = logging.getLogger(__name__)
+
+
+async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Requests go to Django; the lifespan protocol, which Django does not know, is ours."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    else:
+        await _django(scope, receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """End what an earlier process left unfinished; at the end, finish what is running."""
+    from chat import turns
+    from chat.threads import in_thread
+
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            try:
+                await in_thread(turns.reap)
+            except DatabaseError:
+                logger.exception("unfinished answers could not be ended")
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await turns.shutdown()
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from chat.render import render_markdown
 from chat.turns import Event
 from chat.types import GenerationSettings
 from ingestion.models import Corpus
+from ragsite.asgi import application
 from ragsite.processes import free_port
 from search.errors import InvalidSettings
 from search.types import DegradedCode, Outcome, Trace
@@ -697,6 +699,37 @@ def test_a_restart_of_the_site_ends_its_turns_as_interrupted(
     assert turn.state == Turn.State.INTERRUPTED
     assert turn.error == turns.RESTARTED
     assert turn.answer.startswith("According")
+
+
+def test_a_site_that_starts_ends_old_turns_and_one_that_stops_ends_its_own(
+    corpus: Corpus, ollama: OllamaServer, generation: GenerationSettings
+) -> None:
+    ollama.mode = Mode.SILENT
+    left, running = asked(corpus), asked(corpus)
+    Turn.objects.filter(pk=left.pk).update(created_at=timezone.now() - timedelta(minutes=5))
+    sent: list[str] = []
+
+    async def site() -> None:
+        messages: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        has_started = asyncio.Event()
+
+        async def send(message: Mapping[str, str]) -> None:
+            sent.append(message["type"])
+            has_started.set()
+
+        serving = asyncio.create_task(application({"type": "lifespan"}, messages.get, send))
+        await messages.put({"type": "lifespan.startup"})
+        await has_started.wait()
+        assert (await reread(left)).state == Turn.State.INTERRUPTED
+        turns.start(running, services=engine(replace(generation, silence_seconds=60)))
+        await until(running, "tail")
+        await messages.put({"type": "lifespan.shutdown"})
+        await serving
+
+    run(site())
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert fresh(running).state == Turn.State.INTERRUPTED
+    assert fresh(running).answer.startswith("According")
 
 
 def test_starting_a_turn_twice_answers_it_once(
