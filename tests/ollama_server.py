@@ -218,12 +218,14 @@ class OllamaServer:
         """Write the answer, and watch whether the client goes away meanwhile."""
         writing = asyncio.ensure_future(self._write(chat, writer))
         leaving = asyncio.ensure_future(reader.read(1))
-        await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not writing.done():
-            chat.client_left.set()
+        try:
+            await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not writing.done():
+                chat.client_left.set()
+        finally:
             writing.cancel()
-        leaving.cancel()
-        await asyncio.gather(writing, leaving, return_exceptions=True)
+            leaving.cancel()
+            await asyncio.gather(writing, leaving, return_exceptions=True)
         if chat.client_left.is_set():
             raise ConnectionResetError
 
