@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from asgiref.sync import async_to_sync
-from django.test import AsyncClient, Client
+from django.test import Client
 from django.urls import reverse
 
 from chat.forms import MAX_QUESTION_CHARACTERS
@@ -19,7 +17,6 @@ from tests.chat.test_panel import source, trace
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
-    from django.http import HttpResponse, StreamingHttpResponse
 
 HTMX = {"HX-Request": "true"}
 
