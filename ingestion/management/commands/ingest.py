@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,10 @@ class Command(BaseCommand):
         files = [_File(path) for path in files_under(options["paths"])]
         if not files:
             raise CommandError("There are no files in these folders. Check the paths.")
-        with tqdm(total=len(files), unit="file", disable=None, leave=False) as bar:
+        with (
+            _quiet(verbosity=options["verbosity"]),
+            tqdm(total=len(files), unit="file", disable=None, leave=False) as bar,
+        ):
             for file in files:
                 bar.set_description(f"receiving {file.path.name}"[:40])
                 _receive(file, corpus, uploader)
@@ -144,6 +149,19 @@ class Command(BaseCommand):
             bar.clear()
             self.stdout.write(file.as_line())
         bar.update()
+
+
+@contextmanager
+def _quiet(*, verbosity: int) -> Iterator[None]:
+    """Keep the log's account of every document out of the progress bar, unless asked for it."""
+    log = logging.getLogger("ingestion")
+    before = log.level
+    if verbosity < 2:
+        log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _corpus(owner: User, name: str) -> Corpus:
