@@ -19,7 +19,8 @@ pytestmark = pytest.mark.services
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    lengths: NDArray[np.float32] = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / lengths).astype(np.float32)
 
 
 def random_units(n: int, *, dimension: int = 16, seed: int = 0) -> NDArray[np.float32]:
