@@ -131,6 +131,10 @@ class InferenceClient:
             queue_depth=int(told.get("queue_depth") or 0),
         )
 
+    def close(self) -> None:
+        """Close the connections; `shared_client` never needs it."""
+        self._http.close()
+
     def _deadline(self, timeout_seconds: float | None) -> float:
         allowed = self.timeout_seconds if timeout_seconds is None else timeout_seconds
         return time.monotonic() + allowed

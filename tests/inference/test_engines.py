@@ -1,0 +1,216 @@
+"""The real embedder and a small real cross-encoder, against the libraries themselves."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inference.engines import Embedder, Reranker, load_embedder, load_reranker
+from inference.errors import NoModel
+from inference.models_on_disk import DEFAULT_EMBEDDER
+
+TEXTS = [
+    "Rerankers read the question and the passage together.",
+    "short",
+    "Grüße aus Köln, 東京 and Ελλάδα – naïve café №5 🙂",
+    "A long text about retrieval. " * 100,
+    "   spaces\tand\nlines   ",
+    "",
+]
+WORDS = ["harbour", "lighthouse", "engine", "valley", "copper", "garden", "signal", "window"]
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return load_embedder(DEFAULT_EMBEDDER)
+
+
+@pytest.fixture(scope="module")
+def reranker(cross_encoder: Path) -> Reranker:
+    return load_reranker(str(cross_encoder))
+
+
+def plain_logits(folder: Path, question: str, passages: list[str], **cut: Any) -> np.ndarray:
+    """The logits by transformers alone, one unpadded pair at a time."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        return np.array(
+            [
+                model(**tokenizer(question, text, return_tensors="pt", **cut)).logits.item()
+                for text in passages
+            ]
+        )
+
+
+def test_vectors_equal_those_of_sentence_transformers(embedder: Embedder, minilm: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    expected = SentenceTransformer(str(minilm), device="cpu").encode(TEXTS)
+
+    found = embedder.compute(embedder.encode(TEXTS))
+
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < 1e-5
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_related_texts_are_nearer_than_unrelated_ones(embedder: Embedder) -> None:
+    question, answer, other = embedder.compute(
+        embedder.encode(
+            [
+                "How do I reset my password?",
+                "Open the account page and choose a new password.",
+                "The cathedral was built of red sandstone.",
+            ]
+        )
+    )
+
+    assert question @ answer > question @ other + 0.3
+
+
+def test_the_embedder_reads_256_tokens_and_says_when_a_text_has_more(embedder: Embedder) -> None:
+    fits, over = embedder.encode(["word " * 254, "word " * 255])
+
+    assert embedder.info.max_tokens == 256
+    assert (fits.tokens, fits.truncated) == (256, False)
+    assert (over.tokens, over.truncated) == (256, True)
+
+
+def test_the_embedder_describes_itself(embedder: Embedder) -> None:
+    info = embedder.info
+
+    assert (info.model_id, info.revision) == (DEFAULT_EMBEDDER, "53aa51172d14")
+    assert (info.dimension, info.dtype, embedder.pooling) == (384, "float32", "mean")
+    assert info.tokens_per_second > 0
+
+
+def test_logits_equal_those_of_plain_transformers_whatever_the_batch(
+    reranker: Reranker, cross_encoder: Path
+) -> None:
+    question = "Which garden has a copper signal?"
+    passages = [" ".join(WORDS[n:] + WORDS[:n] * n) for n in range(len(WORDS))]
+
+    found = reranker.compute(reranker.encode(question, passages))
+
+    assert found.shape == (8,)
+    assert np.abs(found - plain_logits(cross_encoder, question, passages)).max() < 1e-4
+    assert np.ptp(found) > 0.01  # the model tells them apart
+
+
+def test_a_pair_that_is_too_long_loses_the_end_of_its_passage(
+    reranker: Reranker, cross_encoder: Path
+) -> None:
+    question, passage = "Where is the lighthouse?", " ".join(WORDS * 90)
+
+    (pair,) = reranker.encode(question, [passage])
+
+    assert (pair.tokens, pair.truncated) == (512, True)
+    expected = plain_logits(
+        cross_encoder, question, [passage], truncation="only_second", max_length=512
+    )
+    assert reranker.compute([pair]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_question_longer_than_the_limit_leaves_the_passage_its_place(reranker: Reranker) -> None:
+    tokenizer = reranker.model.tokenizer
+
+    (pair,) = reranker.encode("why " * 2000, ["the marble window"])
+
+    assert (pair.tokens, pair.truncated) == (512, True)
+    assert tokenizer.decode(pair.ids["input_ids"][-4:]) == "the marble window [SEP]"
+
+
+def test_a_pair_that_fits_is_not_called_truncated(reranker: Reranker) -> None:
+    pairs = reranker.encode("why", ["word " * 508, "word " * 509])
+
+    assert [(pair.tokens, pair.truncated) for pair in pairs] == [(512, False), (512, True)]
+
+
+def changed(folder: Path, target: Path, change: Any, **config: Any) -> str:
+    """A copy of the cross-encoder with another head."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, ignore_mismatched_sizes=True, **config
+    )
+    with torch.no_grad():
+        change(model.classifier)
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(target)
+    return str(target)
+
+
+def test_a_reranker_that_prefers_the_wrong_passages_is_refused(
+    cross_encoder: Path, tmp_path: Path
+) -> None:
+    reversed_ = changed(cross_encoder, tmp_path, lambda head: head.weight.mul_(-1))
+
+    with pytest.raises(NoModel, match=r"failed its trial.*capital of France"):
+        load_reranker(reversed_)
+
+
+def test_a_reranker_that_gives_no_numbers_is_refused(cross_encoder: Path, tmp_path: Path) -> None:
+    broken = changed(cross_encoder, tmp_path, lambda head: head.bias.fill_(float("nan")))
+
+    with pytest.raises(NoModel, match="failed its trial: it gives nan"):
+        load_reranker(broken)
+
+
+def test_a_classifier_with_two_outputs_is_refused(cross_encoder: Path, tmp_path: Path) -> None:
+    two = changed(cross_encoder, tmp_path, lambda head: None, num_labels=2)
+
+    with pytest.raises(NoModel, match="is not a cross-encoder with one output"):
+        load_reranker(two)
+
+
+def test_a_bi_encoder_is_refused_as_reranker(minilm: Path) -> None:
+    with pytest.raises(NoModel, match="is not a cross-encoder with one output"):
+        load_reranker(str(minilm))
+
+
+def test_a_cross_encoder_saved_by_sentence_transformers_is_accepted(
+    cross_encoder: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import CrossEncoder
+
+    CrossEncoder(str(cross_encoder), device="cpu").save(str(tmp_path / "saved"))
+    passages = ["a marble window", "a copper engine"]
+
+    again = load_reranker(str(tmp_path / "saved"))
+
+    found = again.compute(again.encode("what is it", passages))
+    # Raw, though the library's default for one output is the logistic function.
+    assert found == pytest.approx(plain_logits(cross_encoder, "what is it", passages), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("none", "switched off"),
+        ("/nowhere/model", "the folder /nowhere/model does not exist"),
+        ("nobody/no-such-model", "the reranker nobody/no-such-model cannot be loaded: "),
+    ],
+)
+def test_a_reranker_that_cannot_be_had_says_why(model: str, reason: str) -> None:
+    with pytest.raises(NoModel, match=reason) as refused:
+        load_reranker(model)
+
+    assert "\n" not in str(refused.value)
+
+
+def test_an_embedder_whose_files_are_incomplete_says_why(minilm: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(minilm, folder)
+    (folder / "model.safetensors").unlink()
+
+    with pytest.raises(NoModel, match=r"the embedding model .*/model cannot be loaded: "):
+        load_embedder(str(folder))

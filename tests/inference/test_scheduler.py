@@ -1,0 +1,183 @@
+"""The queue in front of the models, with an engine that can be held inside a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from inference.errors import InferenceBusy
+from inference.scheduler import Lane, Scheduler
+from tests.inference.stand_ins import BREAKS, HeldEngine, encoded
+
+WAIT = 20
+
+
+@pytest.fixture
+def engine() -> HeldEngine:
+    return HeldEngine()
+
+
+@pytest.fixture
+def scheduler() -> Iterator[Scheduler]:
+    scheduler = Scheduler()
+    yield scheduler
+    scheduler.close()
+
+
+def hold(scheduler: Scheduler, engine: HeldEngine) -> None:
+    """Keep the model thread busy with a text of one token until the gate opens."""
+    scheduler.submit(engine, encoded(1), lane=Lane.QUESTION)
+    assert engine.entered.wait(WAIT)
+
+
+def test_results_come_in_the_order_of_the_texts_though_the_shortest_run_first(
+    scheduler: Scheduler, engine: HeldEngine
+) -> None:
+    engine.gate.set()
+    lengths = [40, 5, 90, 17, 60, 5, 33]
+
+    rows = scheduler.submit(engine, encoded(*lengths), lane=Lane.QUESTION).result(WAIT)
+
+    assert rows.tolist() == lengths
+    assert [n for batch in engine.batches for n in batch] == sorted(lengths)
+
+
+def test_no_batch_exceeds_the_token_budget_with_its_padding(
+    scheduler: Scheduler, engine: HeldEngine
+) -> None:
+    engine.gate.set()
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(14, 50, 200).tolist()
+
+    scheduler.submit(engine, encoded(*lengths), lane=Lane.INGESTION).result(WAIT)
+
+    assert sum(len(batch) for batch in engine.batches) == 200
+    assert all(max(batch) * len(batch) <= engine.batch_tokens for batch in engine.batches)
+    assert len(engine.batches) < 120
+
+
+def test_a_text_longer_than_the_budget_runs_alone(scheduler: Scheduler, engine: HeldEngine) -> None:
+    engine.gate.set()
+
+    scheduler.submit(engine, encoded(250, 10), lane=Lane.QUESTION).result(WAIT)
+
+    assert engine.batches == [[10], [250]]
+
+
+def test_a_question_waits_only_for_the_batch_that_is_running(
+    scheduler: Scheduler, engine: HeldEngine
+) -> None:
+    hold(scheduler, engine)
+    bulk = scheduler.submit(engine, encoded(*[50] * 100), lane=Lane.INGESTION)
+    question = scheduler.submit(engine, encoded(8), lane=Lane.QUESTION)
+
+    engine.gate.set()
+    question.result(WAIT)
+    bulk.result(WAIT)
+
+    assert engine.batches[:3] == [[1], [8], [50, 50]]
+
+
+def test_requests_of_several_callers_share_a_batch(
+    scheduler: Scheduler, engine: HeldEngine
+) -> None:
+    hold(scheduler, engine)
+    futures = [scheduler.submit(engine, encoded(n), lane=Lane.QUESTION) for n in (20, 21, 22)]
+
+    engine.gate.set()
+
+    assert [float(future.result(WAIT)[0]) for future in futures] == [20, 21, 22]
+    assert engine.batches == [[1], [20, 21, 22]]
+
+
+def test_requests_of_one_lane_take_turns(scheduler: Scheduler, engine: HeldEngine) -> None:
+    hold(scheduler, engine)
+    long = scheduler.submit(engine, encoded(*[50] * 20), lane=Lane.INGESTION)
+    short = scheduler.submit(engine, encoded(49), lane=Lane.INGESTION)
+
+    engine.gate.set()
+    short.result(WAIT)
+
+    assert [50, 49] in engine.batches[:3]
+    assert long.result(WAIT).tolist() == [50] * 20
+
+
+def test_two_models_never_share_a_batch_and_take_turns(
+    scheduler: Scheduler, engine: HeldEngine
+) -> None:
+    other = HeldEngine(gate=engine.gate, batches=engine.batches)
+    hold(scheduler, engine)
+    pairs = scheduler.submit(engine, encoded(*[50] * 20), lane=Lane.QUESTION)
+    question = scheduler.submit(other, encoded(9), lane=Lane.QUESTION)
+
+    engine.gate.set()
+    pairs.result(WAIT)
+
+    assert question.result(WAIT).tolist() == [9]
+    assert engine.batches[:4] == [[1], [50, 50], [9], [50, 50]]
+
+
+def test_a_caller_that_has_gone_is_skipped(scheduler: Scheduler, engine: HeldEngine) -> None:
+    hold(scheduler, engine)
+    gone = scheduler.submit(engine, encoded(*[30] * 50), lane=Lane.QUESTION)
+    stays = scheduler.submit(engine, encoded(31), lane=Lane.QUESTION)
+
+    gone.cancel()
+    engine.gate.set()
+    stays.result(WAIT)
+
+    assert engine.batches == [[1], [31]]
+    assert scheduler.counters.skipped == 50
+
+
+def test_a_full_lane_refuses_more_and_leaves_the_other_lane_open(engine: HeldEngine) -> None:
+    scheduler = Scheduler(lane_texts=10)
+    hold(scheduler, engine)
+    scheduler.submit(engine, encoded(*[5] * 10), lane=Lane.INGESTION)
+
+    with pytest.raises(InferenceBusy) as refused:
+        scheduler.submit(engine, encoded(5), lane=Lane.INGESTION)
+
+    assert refused.value.retry_after_seconds > 0
+    question = scheduler.submit(engine, encoded(6), lane=Lane.QUESTION)
+    assert (scheduler.depth(Lane.INGESTION), scheduler.depth()) == (10, 11)
+    engine.gate.set()
+    assert question.result(WAIT).tolist() == [6]
+    scheduler.close()
+
+
+def test_a_text_that_breaks_the_model_fails_its_own_caller_alone(
+    scheduler: Scheduler, engine: HeldEngine
+) -> None:
+    hold(scheduler, engine)
+    bad = scheduler.submit(engine, encoded(12, BREAKS, 14), lane=Lane.QUESTION)
+    good = scheduler.submit(engine, encoded(11, 15), lane=Lane.QUESTION)
+
+    engine.gate.set()
+
+    assert good.result(WAIT).tolist() == [11, 15]
+    with pytest.raises(ValueError, match="cannot compute"):
+        bad.result(WAIT)
+    assert scheduler.counters.errors == 1
+    assert scheduler.submit(engine, encoded(3), lane=Lane.QUESTION).result(WAIT).tolist() == [3]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(scheduler: Scheduler) -> None:
+    engine = HeldEngine(most_texts=3)
+    engine.gate.set()
+
+    rows = scheduler.submit(engine, encoded(*range(1, 11)), lane=Lane.QUESTION).result(WAIT)
+
+    assert rows.tolist() == list(range(1, 11))
+    assert max(len(batch) for batch in engine.batches) <= 3
+    assert scheduler.counters.out_of_memory > 0
+
+
+def test_padding_is_counted(scheduler: Scheduler, engine: HeldEngine) -> None:
+    engine.gate.set()
+
+    scheduler.submit(engine, encoded(10, 20), lane=Lane.QUESTION).result(WAIT)
+
+    assert (scheduler.counters.tokens, scheduler.counters.padded_tokens) == (30, 40)
