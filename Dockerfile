@@ -26,4 +26,4 @@ COPY . .
 USER ragsite
 VOLUME /data
 EXPOSE 8000
-CMD ["uvicorn", "ragsite.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--lifespan", "off", "--no-access-log"]
+CMD ["uvicorn", "ragsite.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--no-access-log"]

@@ -149,7 +149,7 @@ def web_service(port: int, *, host: str = HOST) -> Service:
         name="web",
         argv=(
             *(sys.executable, "-m", "uvicorn", "ragsite.asgi:application"),
-            *("--host", host, "--port", str(port), "--no-access-log", "--lifespan", "off"),
+            *("--host", host, "--port", str(port), "--no-access-log"),
             *("--timeout-graceful-shutdown", "3", "--log-level", "warning"),
         ),
         is_healthy=lambda: answers(f"http://{HOST}:{port}/healthz"),

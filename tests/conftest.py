@@ -13,7 +13,7 @@ from ragsite import processes
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
-    from pytest_django.fixtures import SettingsWrapper
+    from pytest_django.fixtures import Settings
 
     from ingestion.models import Corpus
 
@@ -69,14 +69,14 @@ def inference_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def tmp_data(tmp_path: Path, settings: SettingsWrapper) -> Path:
+def tmp_data(tmp_path: Path, settings: Settings) -> Path:
     """A data folder of this test's own, for blobs and lexical indexes."""
     settings.DATA_DIR = tmp_path
     return tmp_path
 
 
 @pytest.fixture(autouse=True)
-def fast_passwords(settings: SettingsWrapper) -> None:
+def fast_passwords(settings: Settings) -> None:
     """Hashing that is slow on purpose would be most of what the page tests do."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
