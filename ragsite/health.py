@@ -205,10 +205,11 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
     try:
         info = shared_client(embed_url, rerank_url).info(timeout_seconds=ANSWER_SECONDS)
     except ModelLoading:
-        advice = "Wait a minute: the models are being loaded. Nothing else is to be done."
-        return _down("inference", "loading its models", advice=advice)
+        return _loading()
     except InferenceError:
         return _down("inference", "not reachable")
+    if info.embedder is None and info.is_loading:
+        return _loading()
     models = {"embedder": info.embedder, "reranker": info.reranker}
     facts = {"version": info.version, "queue": str(info.queue_depth)}
     if info.embedder is None:
@@ -221,6 +222,11 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
     return Check(
         "inference", TITLES["inference"], up=True, advice=advice, facts=facts, models=models
     )
+
+
+def _loading() -> Check:
+    advice = "Wait a minute: the models are being loaded. Nothing else is to be done."
+    return _down("inference", "loading its models", advice=advice)
 
 
 def check_ollama(host: str, *, model: str) -> Check:
