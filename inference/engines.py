@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RERANKER_MAX_TOKENS = 512
-# On a CPU larger batches are no faster, and a question waits for the batch that is running.
+# A question waits for the batch that is running. On two cores with neighbours 1,024 tokens made
+# 15.2 texts of 256 tokens a second in batches of 0.26 s, 8,192 made 16.1 in batches of 2 s.
 CPU_BATCH_TOKENS = 1024
 GPU_BATCH_TOKENS = 32768
 # The measured speed is that of about the last ten batches.
