@@ -31,6 +31,7 @@ def turn_context(turn: Turn) -> dict[str, Any]:
     notices = [panel.notice(d["code"], d["sentence"]) for d in turn.degraded]
     return {
         "turn": turn,
+        "is_over": turn.has_ended,
         "answer": render_markdown(turn.answer, sources=shown) if turn.has_ended else "",
         "notices": [n for n in notices if not n.is_about_the_end],
         "closing_notices": [n for n in notices if n.is_about_the_end],
@@ -83,7 +84,8 @@ async def messages(turn: Turn, *, after: int, csrf_token: str) -> AsyncGenerator
         after: number of the last event the page has; 0 for all of them.
         csrf_token: for the forms among the fragments.
     """
-    begin = {"turn": turn, "csrf_token": csrf_token}
+    # Whatever the turn is by now: what follows has to find who listens.
+    begin = {"turn": turn, "is_over": False, "csrf_token": csrf_token}
     if after <= 0:
         yield Message("begin", _render("_body", begin))
     sources: list[dict[str, Any]] | None = None

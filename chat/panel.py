@@ -230,6 +230,8 @@ def figures(
     if in_pool:
         parts += _rerank_parts(trace, [*trace["degraded"], *degraded], of=len(in_pool))
     shown = {**stages, **(timings_ms or {})}
+    if not trace["rerank"]["reranked"]:
+        shown.pop("rerank", None)
     timings = [(_STAGES.get(k, k.replace("_", " ").capitalize()), duration(v))
                for k, v in shown.items()]  # fmt: skip
     return Figures(" · ".join(parts), tuple(dict(timings).items()))

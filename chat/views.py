@@ -220,5 +220,4 @@ def _page(
         "turns": [fragments.turn_context(turn) for turn in shown],
         "is_running": any(not turn.has_ended for turn in shown),
         "is_waiting": any(choice.waiting for choice in context["corpora"]),
-        "days": pages.conversations_by_day(request.user),
     }

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from ragsite.processes import ROOT, free_port
 from tests.ollama_server import MODEL, Mode, OllamaServer
@@ -39,6 +39,7 @@ CHROMIUM_ARGS = [
 ]
 START_SECONDS = 90
 STOP_SECONDS = 15
+PATIENCE_MS = 20_000
 
 
 class Ollama:
@@ -86,17 +87,14 @@ class Site:
     ollama: Ollama
 
 
-def _read_until(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
-    output = ""
+def _wait_for(process: subprocess.Popen[bytes], printed: Path, pattern: str) -> re.Match[str]:
+    """Wait until what the process printed matches."""
     deadline = time.monotonic() + START_SECONDS
-    assert process.stdout is not None
-    os.set_blocking(process.stdout.fileno(), False)
     while time.monotonic() < deadline and process.poll() is None:
-        output += process.stdout.read() or ""
-        if found := re.search(pattern, output):
+        if found := re.search(pattern, printed.read_text()):
             return found
         time.sleep(0.1)
-    pytest.fail(f"the site did not start; it said:\n{output}")
+    pytest.fail(f"the site did not start; it said:\n{printed.read_text()}")
 
 
 @pytest.fixture(scope="package")
@@ -106,25 +104,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     port = free_port()
     env = {k: v for k, v in os.environ.items() if not k.endswith("_URL")}
     ollama = Ollama()
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "manage.py", "up", "--no-browser", "--no-samples"),
-            *("--port", str(port)),
-        ],
-        cwd=ROOT,
-        env={
-            **env,
-            "DATA_DIR": str(data_dir),
-            "OLLAMA_HOST": ollama.url,
-            "OLLAMA_MODEL": MODEL,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    printed = data_dir / "printed.txt"
+    with printed.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "manage.py", "up", "--no-browser", "--no-samples"),
+                *("--port", str(port)),
+            ],
+            cwd=ROOT,
+            env={
+                **env,
+                "DATA_DIR": str(data_dir),
+                "OLLAMA_HOST": ollama.url,
+                "OLLAMA_MODEL": MODEL,
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
-        found = _read_until(process, r"http://\S+/sign-in/\?token=\S+")
+        found = _wait_for(process, printed, r"http://\S+/sign-in/\?token=\S+")
         yield Site(f"http://127.0.0.1:{port}", found[0], ollama)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -142,6 +141,7 @@ def chromium() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     if path is None:
         pytest.fail("No Chromium is installed. Run tests/install-browser.sh first.")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
         yield browser
@@ -219,7 +219,7 @@ def open_page(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
         )
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         watch.follow(page)

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import html
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.test import Client
+from asgiref.sync import async_to_sync, sync_to_async
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.test import AsyncClient, Client
 from django.urls import reverse
 
+from chat import services as chat_services
+from chat import turns
+from chat.conf import generation_settings
 from chat.forms import MAX_QUESTION_CHARACTERS
 from chat.models import Conversation, Turn
+from chat.types import ChatServices
+from inference.client import shared_client
 from ingestion.models import Corpus, Document
+from ingestion.types import Passage
+from ragsite.processes import free_port
+from search.types import Candidate, Outcome, RetrievalSettings, Trace
 from tests.chat.test_pages import document
 from tests.chat.test_panel import source, trace
+from tests.ollama_server import OllamaServer
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+    from pytest_django.fixtures import SettingsWrapper
 
 HTMX = {"HX-Request": "true"}
 
@@ -342,3 +356,208 @@ def test_a_question_to_nothing_or_to_an_empty_corpus_comes_back_with_a_sentence(
     assert "Choose at least one corpus to ask." in nothing.content.decode()
     assert "“Papers” holds no document that is ready." in empty.content.decode()
     assert not Turn.objects.exists()
+
+
+# --- streams ------------------------------------------------------------------
+
+
+async def read_stream(answer: Any) -> str:
+    """All that a stream sends until it ends."""
+    assert isinstance(answer, StreamingHttpResponse)
+    return b"".join([part async for part in aiter(answer)]).decode()
+
+
+def events_of(person: User, turn: Turn, **request: Any) -> list[tuple[int | None, str, str]]:
+    """The events of a turn's stream until it ends: number, name, data."""
+
+    async def read() -> str:
+        client = AsyncClient()
+        await client.aforce_login(person)
+        answer: Any = await client.get(reverse("chat:stream", args=[turn.pk]), **request)
+        assert answer.status_code == 200
+        assert answer["Content-Type"] == "text/event-stream"
+        assert answer["Cache-Control"] == "no-store"
+        assert answer["X-Accel-Buffering"] == "no"
+        return await read_stream(answer)
+
+    found = []
+    for message in async_to_sync(read)().split("\n\n"):
+        if not (name := re.search(r"^event: (.+)$", message, re.MULTILINE)):
+            continue
+        number = re.search(r"^id: (\d+)$", message, re.MULTILINE)
+        data = "\n".join(re.findall(r"^data: (.*)$", message, re.MULTILINE))
+        found.append((int(number[1]) if number else None, name[1], data))
+    return found
+
+
+stored_stream = pytest.mark.django_db(transaction=True)
+
+
+@stored_stream
+def test_the_stream_of_an_answer_that_ended_meanwhile_tells_all_of_it(
+    turn: Turn, alice: User
+) -> None:
+    events = events_of(alice, turn)
+    by_name = {name: data for _, name, data in events}
+
+    assert [name for _, name, _ in events] == [
+        "begin",
+        "sources",
+        "notice",
+        "answer",
+        "citations",
+        "end",
+    ]
+    assert [number for number, _, _ in events] == [None, 1, 2, 3, 4, 5]
+    # The page rendered the turn as running: the body it gets must listen to what follows.
+    for name in ("notice", "answer", "sources,citations", "end"):
+        assert f'sse-swap="{name}"' in by_name["begin"]
+    assert "<strong>ranks</strong>" in by_name["answer"]
+    assert f'hx-swap-oob="innerHTML:#sources-of-{turn.pk}"' in by_name["citations"]
+    assert 'data-group="cited"' in by_name["citations"]
+    assert "24 of 100 reranked" in by_name["end"]
+
+
+@stored_stream
+@pytest.mark.parametrize("how", ["header", "query"])
+def test_a_stream_that_is_taken_up_again_begins_anew_where_no_log_is_left(
+    how: str, turn: Turn, alice: User
+) -> None:
+    request: dict[str, Any] = (
+        {"headers": {"Last-Event-ID": "7"}} if how == "header" else {"query_params": {"after": 7}}
+    )
+    events = events_of(alice, turn, **request)
+
+    assert [number for number, _, _ in events] == list(range(8, 14))
+    assert events[0][1] == "begin"
+    assert events[-1][1] == "end"
+
+
+@stored_stream
+def test_names_and_sentences_are_only_text_in_the_stream(turn: Turn, alice: User) -> None:
+    hostile = "<img src=x onerror=alert(1)>\n\nevent: end\ndata: x"
+    Turn.objects.update(
+        answer=hostile,
+        sources=[source(1, document=hostile, text=hostile, cited=True)],
+        degraded=[{"code": "x", "sentence": hostile}],
+    )
+    events = events_of(alice, turn)
+
+    assert not any("<img" in data for _, _, data in events)
+    assert [name for _, name, _ in events].count("end") == 1
+
+
+# --- asking and following, with the real engine ---------------------------------
+
+
+@pytest.fixture
+def nothing_runs(settings: SettingsWrapper, tmp_data: Path) -> None:
+    """Every service of the site is away."""
+    away = f"http://127.0.0.1:{free_port()}"
+    settings.CHROMA_URL = settings.EMBED_URL = settings.RERANK_URL = away
+    settings.OLLAMA_HOST = away
+
+
+@stored_stream
+@pytest.mark.usefixtures("nothing_runs")
+def test_a_question_becomes_a_turn_that_is_answered_and_kept(alice: User, corpus: Corpus) -> None:
+    document(corpus, "a.md")
+
+    async def ask_and_follow() -> tuple[list[HttpResponseBase], str]:
+        client = AsyncClient()
+        await client.aforce_login(alice)
+        fields: dict[str, Any] = {"question": " Who?\n", "corpora": corpus.pk}
+        first = await client.post(reverse("chat:ask"), fields)
+        turn = await Turn.objects.aget()
+        stream = await read_stream(await client.get(reverse("chat:stream", args=[turn.pk])))
+        fields["conversation"] = turn.conversation_id
+        second = await client.post(reverse("chat:ask"), fields, headers=HTMX)
+        last = await Turn.objects.alast()
+        assert last
+        await read_stream(await client.get(reverse("chat:stream", args=[last.pk])))
+        del fields["conversation"]
+        third = await client.post(reverse("chat:ask"), fields, headers=HTMX)
+        last = await Turn.objects.alast()
+        assert last
+        await read_stream(await client.get(reverse("chat:stream", args=[last.pk])))
+        return [first, second, third], stream
+
+    (first, second, third), stream = async_to_sync(ask_and_follow)()
+
+    turns = list(Turn.objects.all())
+    assert [turn.question for turn in turns] == ["Who?", "Who?", "Who?"]
+    assert all(turn.has_ended for turn in turns)
+    assert "event: notice" in stream
+    assert stream.rstrip().split("\n\n")[-1].find("event: end") > 0
+    address = reverse("chat:conversation", args=[turns[0].conversation_id])
+    assert first.headers["Location"] == f"{address}#turn-{turns[0].pk}"
+    fragment = second.getvalue().decode() if isinstance(second, HttpResponse) else ""
+    assert f'sse-connect="{reverse("chat:stream", args=[turns[1].pk])}?after=0"' in fragment
+    assert f'id="sources-of-{turns[1].pk}"' in fragment
+    assert "2 questions" in fragment
+    assert third.headers["HX-Redirect"] == reverse(
+        "chat:conversation", args=[turns[2].conversation_id]
+    )
+    page = as_person(alice).get(address).content.decode()
+    assert turns[0].degraded[0]["sentence"] in html.unescape(page)
+
+
+@stored_stream
+@pytest.mark.usefixtures("nothing_runs")
+def test_stopping_ends_the_turn_and_leaving_does_not(
+    alice: User, corpus: Corpus, settings: SettingsWrapper
+) -> None:
+    document(corpus, "a.md", "Zebrafish")
+    ollama = OllamaServer(token_seconds=0.01, answer="word " * 500)
+    settings.OLLAMA_HOST = ollama.start().url
+    found = Trace(
+        question="Who?",
+        settings=RetrievalSettings(),
+        candidates=[Candidate(chunk_id="c", rrf_rank=1, outcome=Outcome.SELECTED)],
+        passages={
+            "c": Passage("c", Document.objects.get().pk, "a.md", "", "", None, None, "Text.")
+        },
+        stage_timings_ms={},
+    )
+    services = ChatServices(
+        retrieve=lambda question, corpora, on_stage: found,
+        generation=generation_settings(),
+        sentences=shared_client(settings.EMBED_URL, settings.RERANK_URL),
+    )
+
+    async def leave_then_stop() -> list[str]:
+        client = AsyncClient()
+        await client.aforce_login(alice)
+        asked = await sync_to_async(chat_services.ask)(
+            person=alice, question="Who?", corpora=[corpus]
+        )
+        turns.start(asked, services=services)
+        answer: Any = await client.get(reverse("chat:stream", args=[asked.pk]))
+        parts = aiter(answer)
+        while b"event: tail" not in await anext(parts):
+            pass
+        await parts.aclose()
+        again: Any = await client.get(reverse("chat:stream", args=[asked.pk]))
+        seen = []
+        async for part in aiter(again):
+            seen.append(part.decode())
+            if b"event: tail" in part:
+                break
+        stopped = await client.post(reverse("chat:stop", args=[asked.pk]), headers=HTMX)
+        assert stopped.status_code == 204
+        rest = await client.get(
+            reverse("chat:stream", args=[asked.pk]), query_params={"after": "3"}
+        )
+        return [*seen, await read_stream(rest)]
+
+    try:
+        seen = async_to_sync(leave_then_stop)()
+    finally:
+        ollama.stop()
+
+    assert any("event: tail" in part for part in seen)  # it went on after the first reader left
+    assert "You stopped this answer." in seen[-1]
+    turn = Turn.objects.get()
+    assert turn.state == Turn.State.STOPPED
+    assert turn.answer.startswith("word word")
+    assert turn.answer.count("word") < 500
