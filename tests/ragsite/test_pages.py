@@ -111,6 +111,19 @@ def test_the_command_prints_a_link_that_works(client: Client, alice: User) -> No
     assert person_of(client) == str(alice.pk)
 
 
+@pytest.mark.django_db
+def test_without_a_name_the_link_is_for_the_first_administrator_who_is_made(
+    client: Client,
+) -> None:
+    printed = StringIO()
+    call_command("sign_in_link", "--base-url", "https://ask.example", stdout=printed)
+
+    client.get(printed.getvalue().strip().removeprefix("https://ask.example"))
+    made = User.objects.get(is_superuser=True)
+    assert person_of(client) == str(made.pk)
+    assert not made.has_usable_password()
+
+
 def test_the_command_names_who_there_is_when_it_is_given_another(alice: User) -> None:
     with pytest.raises(CommandError, match=r"Nobody active is called alise\. There is: alice\."):
         call_command("sign_in_link", "alise")
