@@ -14,7 +14,7 @@ from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
-    from pytest_django.fixtures import DjangoAssertNumQueries
+    from pytest_django import DjangoAssertNumQueries
 
 pytestmark = pytest.mark.django_db
 

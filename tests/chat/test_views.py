@@ -30,7 +30,7 @@ from tests.ollama_server import OllamaServer
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
-    from pytest_django.fixtures import SettingsWrapper
+    from pytest_django import Settings
 
 HTMX = {"HX-Request": "true"}
 
@@ -451,7 +451,7 @@ def test_names_and_sentences_are_only_text_in_the_stream(turn: Turn, alice: User
 
 
 @pytest.fixture
-def nothing_runs(settings: SettingsWrapper, tmp_data: Path) -> None:
+def nothing_runs(settings: Settings, tmp_data: Path) -> None:
     """Every service of the site is away."""
     away = f"http://127.0.0.1:{free_port()}"
     settings.CHROMA_URL = settings.EMBED_URL = settings.RERANK_URL = away
@@ -505,7 +505,7 @@ def test_a_question_becomes_a_turn_that_is_answered_and_kept(alice: User, corpus
 @stored_stream
 @pytest.mark.usefixtures("nothing_runs")
 def test_stopping_ends_the_turn_and_leaving_does_not(
-    alice: User, corpus: Corpus, settings: SettingsWrapper
+    alice: User, corpus: Corpus, settings: Settings
 ) -> None:
     document(corpus, "a.md", "Zebrafish")
     ollama = OllamaServer(token_seconds=0.01, answer="word " * 500)
