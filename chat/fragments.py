@@ -47,12 +47,10 @@ def sources_context(
     turn: Turn, *, standing: Callable[[int], Standing] = lambda _: Standing.THERE
 ) -> dict[str, Any]:
     """What the panel's section of a turn needs."""
-    groups = panel.groups(turn.sources, standing=standing, has_ended=turn.has_ended)
+    model = turn.model if turn.has_ended else None
     return {
         "turn": turn,
-        "groups": groups,
-        "source_count": panel.shown_count(turn.sources),
-        "figures": panel.figures(turn.trace, degraded=turn.degraded),
+        "groups": panel.groups(turn.sources, standing=standing, model=model),
     }
 
 
@@ -105,12 +103,11 @@ async def messages(turn: Turn, *, after: int, csrf_token: str) -> AsyncGenerator
                     html = _render("_notice", {"notice": seen})
                 case "sources":
                     sources = data["sources"]
-                    html = _sources(turn, sources)
+                    html = _sources(turn, sources, model=None)
                 case "citations":
-                    if sources is None:
-                        sources = (await Turn.objects.aget(pk=turn.pk)).sources
-                    sources = panel.with_cited(sources, data["cited"])
-                    html = _sources(turn, sources, is_final=True)
+                    saved = await Turn.objects.filter(pk=turn.pk).afirst() or turn
+                    cited = panel.with_cited(sources or saved.sources, data["cited"])
+                    html = _sources(turn, cited, model=saved.model)
                 case "block" | "tail" | "answer":
                     html = data["html"]
                 case "end":
@@ -124,10 +121,10 @@ async def messages(turn: Turn, *, after: int, csrf_token: str) -> AsyncGenerator
             yield Message(event.name, html, event.id)
 
 
-def _sources(turn: Turn, sources: list[dict[str, Any]], *, is_final: bool = False) -> SafeString:
+def _sources(turn: Turn, sources: list[dict[str, Any]], *, model: str | None) -> SafeString:
     context = {
         "turn": turn,
-        "groups": panel.groups(sources, has_ended=is_final),
+        "groups": panel.groups(sources, model=model),
         "source_count": panel.shown_count(sources),
     }
     return _render("_sources_event", context)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING
 
 from django.db.models import Count, Q
@@ -110,8 +111,8 @@ def _day_title(day: date, today: date) -> str:
 def suggestions(corpora: Sequence[int]) -> list[str]:
     """First questions for these corpora, made from titles and headings of their documents.
 
-    One from each of the newest documents: about the heading in the middle of it, since the
-    first is often a preface and the last a licence.
+    Taken from the newest documents in turn, the heading in the middle of each first, since
+    the first one is often a preface and the last a licence.
     """
     documents = Document.objects.searchable().filter(corpus__in=corpora)[:SUGGESTIONS]
     titles = {d.pk: d.title or d.name for d in documents}
@@ -127,10 +128,18 @@ def suggestions(corpora: Sequence[int]) -> list[str]:
         is_new = heading not in headings[document_id]
         if is_new and heading.casefold() != titles[document_id].casefold() and len(heading) <= 80:
             headings[document_id].append(heading)
-    return [_question(title, headings[pk]) for pk, title in titles.items()]
+    asked = [_questions(title, headings[pk]) for pk, title in titles.items()]
+    in_turn = (question for turn in zip_longest(*asked) for question in turn if question)
+    return list(islice(in_turn, SUGGESTIONS))
 
 
-def _question(title: str, headings: Sequence[str]) -> str:
+def _questions(title: str, headings: Sequence[str]) -> list[str]:
+    """About one document; a heading that is a question already is asked as it stands."""
     if not headings:
-        return f"What is “{title}” about?"
-    return f"What does “{title}” say about “{headings[len(headings) // 2]}”?"
+        return [f"What is “{title}” about?"]
+    middle = len(headings) // 2
+    from_the_middle = [*headings[middle:], *reversed(headings[:middle])]
+    return [
+        heading if heading.endswith("?") else f"What does “{title}” say about “{heading}”?"
+        for heading in from_the_middle
+    ]

@@ -124,17 +124,18 @@ def groups(
     sources: Sequence[Mapping[str, Any]],
     *,
     standing: Callable[[int], Standing] = lambda _: Standing.THERE,
-    has_ended: bool,
+    model: str | None,
 ) -> list[Group]:
     """Sort an answer's sources into the groups of the panel, each in final order.
 
     Cited, also sent to the model, selected but not sent, and the first few after the cut.
-    Empty groups are left out. Until the answer has ended nothing counts as uncited.
+    Empty groups are left out.
 
     Args:
         sources: `Trace.source()` dicts, best first.
         standing: whether the document of this id can still be opened.
-        has_ended: whether the `cited` flags are final.
+        model: what they were sent to; "" for quotes, which no model wrote; None while that
+            and the `cited` flags are not known yet.
     """
     cited: list[Card] = []
     sent: list[Card] = []
@@ -151,12 +152,14 @@ def groups(
             not_sent.append(card)
         elif outcome == Outcome.BELOW_TOP_N and len(missed) < JUST_MISSED:
             missed.append(card)
-    is_sent_title = "Also sent to the model" if cited or has_ended else "Sent to the model"
+    use = "sent to the model" if model else "found"
     found = (
         Group("cited", "Cited", "", cited),
-        Group("sent", is_sent_title, "", sent),
+        Group("sent", f"Also {use}" if cited else use.capitalize(), "", sent),
         Group("not-sent", "Not sent", "Selected, but there was no room for it.", not_sent),
-        Group("missed", "Just missed", "Ranked right after the last one that was sent.", missed),
+        Group(
+            "missed", "Just missed", "Ranked right after the last one that was selected.", missed
+        ),
     )
     return [group for group in found if group.cards]
 

@@ -193,7 +193,7 @@ def _composer(
     return {
         "conversation": held,
         "form": form,
-        "corpora": choices,
+        "corpora": sorted(choices, key=lambda choice: not choice.is_chosen),
         "can_ask": any(choice.ready for choice in choices),
         "max_characters": MAX_QUESTION_CHARACTERS,
     }

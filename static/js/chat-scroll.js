@@ -9,6 +9,7 @@ function distance() {
 }
 
 let follows = true;
+let last = 0;
 
 function toEnd() {
   scroller.scrollTop = scroller.scrollHeight;
@@ -18,8 +19,11 @@ if (scroller && jump) {
   scroller.addEventListener(
     "scroll",
     () => {
-      follows = distance() < SLACK_PX;
-      jump.hidden = follows;
+      // Only the reader scrolls up; being further from the end can also mean new text.
+      if (distance() < SLACK_PX) follows = true;
+      else if (scroller.scrollTop < last) follows = false;
+      last = scroller.scrollTop;
+      jump.hidden = distance() < SLACK_PX;
     },
     { passive: true },
   );

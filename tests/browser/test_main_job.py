@@ -107,7 +107,7 @@ def test_a_pdf_is_uploaded_asked_and_opened_at_its_page(
 
     page.get_by_role("link", name="Ask this corpus").click()
     expect(page.locator(".scope-chip:has(:checked)")).to_have_text("Reading room")
-    expect(page.locator("[data-suggestion]").first).to_contain_text("What does")
+    expect(page.locator("[data-suggestion]")).to_have_count(4)
     shot(page, "new-chat")
 
     site.ollama.says(ANSWER, pause_seconds=0.08)
@@ -186,6 +186,8 @@ def test_without_ollama_the_passages_are_quoted_and_the_page_says_what_to_do(
     expect(turn.locator(".turn-label")).to_have_text("Quotes, not a written answer")
     expect(turn.locator("a.citation").first).to_be_visible()
     assert "encoder" in turn.locator("[data-answer]").inner_text()
+    expect(turn.locator(".figures")).to_be_in_viewport()
+    expect(page.locator("[data-group=sent] h3")).to_contain_text("Also found")
     shot(page, "quotes")
 
     with site.ollama.without_model():
@@ -214,6 +216,14 @@ def test_a_reload_in_the_middle_resumes_and_stop_ends_the_answer(
     expect(page.locator(".turn .sources-button")).to_be_visible()
     expect(page.locator(".source").first).to_be_visible()
     shot(page, "resumed")
+
+    expect(answer).to_contain_text("Paragraph 20 of")
+    scroller = page.locator("[data-chat-scroll]")
+    scroller.evaluate("element => element.scrollTo(0, 0)")
+    expect(answer).to_contain_text("Paragraph 24 of")
+    assert scroller.evaluate("element => element.scrollTop") == 0  # not pulled back down
+    page.get_by_role("button", name="Jump to the latest").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_in_viewport()
 
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".ending")).to_contain_text("You stopped this answer.")
@@ -342,6 +352,7 @@ def test_the_keyboard_and_a_narrow_window_are_enough(
     expect(page.locator(".source").first).not_to_be_visible()
     button.click()
     expect(page.locator(".source").first).to_be_visible()
+    page.wait_for_timeout(400)  # the drawer slides in
     shot(page, "phone-sources")
     page.keyboard.press("Escape")
     expect(page.locator(".source").first).not_to_be_visible()

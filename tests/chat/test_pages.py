@@ -111,17 +111,20 @@ def test_a_new_chat_takes_over_the_last_scope_as_far_as_it_may_still_be_read(
     assert pages.last_scope(alice) == {mine.pk}
 
 
-def test_first_questions_come_from_titles_and_the_middle_of_the_headings(
+def test_first_questions_come_from_the_middle_of_each_document_in_turn(
     corpus: Corpus, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     document(corpus, "plain.txt", "", "")
-    document(corpus, "guide.pdf", "Guide", "Guide › Preface", "Guide › Fusion", "Guide › Licence")
+    headings = ("Guide", "Guide › Preface", "Guide › Why fuse?", "Guide › Ranks", "Guide › Licence")
+    document(corpus, "guide.pdf", *headings)
     document(corpus, "wait.pdf", "Never", state="embedding")
 
     with django_assert_num_queries(2):
         questions = pages.suggestions([corpus.pk])
 
     assert questions == [
-        "What does “guide.pdf” say about “Fusion”?",
+        "Why fuse?",
         "What is “plain.txt” about?",
+        "What does “guide.pdf” say about “Ranks”?",
+        "What does “guide.pdf” say about “Licence”?",
     ]

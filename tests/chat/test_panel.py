@@ -65,7 +65,7 @@ def test_sources_fall_into_cited_sent_not_sent_and_the_first_five_that_missed() 
         source(12, outcome="outside_pool"),
     ]
 
-    found = panel.groups(sources, has_ended=True)
+    found = panel.groups(sources, model="small:1b")
 
     assert [(g.title, [c.source["rank"] for c in g.cards]) for g in found] == [
         ("Cited", [2]),
@@ -76,10 +76,21 @@ def test_sources_fall_into_cited_sent_not_sent_and_the_first_five_that_missed() 
     assert panel.shown_count(sources) == 3
 
 
-def test_while_the_answer_is_written_no_source_is_said_to_be_uncited() -> None:
-    titles = [g.title for g in panel.groups([source(1)], has_ended=False)]
+@pytest.mark.parametrize(
+    ("model", "cited", "titles"),
+    [
+        (None, False, ["Found"]),
+        ("small:1b", False, ["Sent to the model"]),
+        ("small:1b", True, ["Cited", "Also sent to the model"]),
+        ("", True, ["Cited", "Also found"]),
+    ],
+)
+def test_a_source_is_said_to_be_sent_only_where_a_model_wrote_the_answer(
+    model: str | None, cited: bool, titles: list[str]
+) -> None:
+    groups = panel.groups([source(1, cited=cited), source(2)], model=model)
 
-    assert titles == ["Sent to the model"]
+    assert [group.title for group in groups] == titles
 
 
 def test_marking_the_cited_sources_leaves_the_stored_ones_as_they_are() -> None:
@@ -91,7 +102,7 @@ def test_marking_the_cited_sources_leaves_the_stored_ones_as_they_are() -> None:
 
 def test_a_card_tells_whether_its_document_can_be_opened() -> None:
     standing = {1: Standing.THERE, 2: Standing.DELETED}.__getitem__
-    (group,) = panel.groups([source(1), source(2)], standing=standing, has_ended=True)
+    (group,) = panel.groups([source(1), source(2)], standing=standing, model="")
 
     assert [card.is_there for card in group.cards] == [True, False]
 
