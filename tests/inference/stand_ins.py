@@ -64,14 +64,18 @@ def serving(models: Models, scheduler: Scheduler | None = None) -> Iterator[str]
     """The real application of the model server on a port of its own."""
     port = processes.free_port()
     app = create_app(models, scheduler)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @dataclass
@@ -162,6 +166,8 @@ def tei(**given: Any) -> Iterator[Tei]:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         told.url = f"http://127.0.0.1:{server.server_address[1]}"
-        yield told
-        server.shutdown()
-        thread.join()
+        try:
+            yield told
+        finally:
+            server.shutdown()
+            thread.join()

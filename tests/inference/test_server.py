@@ -231,7 +231,7 @@ def test_what_tei_takes_as_its_default_is_taken(rerank_url: str) -> None:
 def test_a_question_is_answered_while_ingestion_keeps_the_model_busy(
     connect: Connect, rerank_url: str
 ) -> None:
-    texts = ["a passage of the documents that come in " * 25] * 120
+    texts = ["a passage of the documents that come in " * 25] * 60
     client = connect(rerank_url)
     bulk = threading.Thread(
         target=client.embed, args=(texts,), kwargs={"lane": "ingestion", "timeout_seconds": 120}
@@ -386,3 +386,18 @@ def test_numbers_that_are_not_finite_never_leave_the_server() -> None:
 
     assert answer.status_code == 424
     assert "not finite" in answer.json()["error"]
+
+
+def test_a_request_in_flight_hears_that_the_server_stops(engine: HeldEngine) -> None:
+    answers: list[httpx.Response] = []
+    with serving(loaded(engine)) as url:
+        asked = threading.Thread(
+            target=lambda: answers.append(post(f"{url}/embed", {"inputs": "x"}))
+        )
+        asked.start()
+        assert engine.entered.wait(20)
+    asked.join()
+    engine.gate.set()
+
+    assert answers[0].status_code == 503
+    assert answers[0].json()["error"] == "the model server is stopping"
