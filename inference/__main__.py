@@ -22,6 +22,9 @@ ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 STOP_SECONDS = 2
+# Longer than our client keeps an idle connection: one that the server closes at the moment it
+# is used again fails that request.
+KEEP_ALIVE_SECONDS = 75
 
 
 def main() -> None:
@@ -49,6 +52,7 @@ def main() -> None:
         port=options.port,
         log_level="warning",
         access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -97,6 +97,8 @@ async def _or_error(handler: Handler, request: Request) -> Response:
         return await handler(request)
     except _Refused as exc:
         return _error(exc.status, exc.error_type, str(exc))
+    except ClientDisconnect:  # before all of the body was here
+        return _error(499, "cancelled", "the caller has gone")
     except ModelLoading as exc:
         return _error(503, "model_loading", str(exc), retry_after_seconds=2)
     except NoModel as exc:
