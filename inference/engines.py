@@ -172,9 +172,14 @@ class Reranker(_Engine):
         A pair beyond the limit loses the end of its passage; where the question alone takes
         more than half of the room, the longer of the two is cut.
         """
+        tokenizer, most = self.model.tokenizer, 2 * self.max_tokens
         with self._tokenizing:
-            tokens = self.model.tokenizer(question, truncation=False, verbose=False)["input_ids"]
-        cut = "only_second" if len(tokens) <= self.max_tokens // 2 else "longest_first"
+            asked = tokenizer(question, truncation=False, verbose=False)
+        tokens = len(asked["input_ids"])
+        if tokens > most and tokenizer.is_fast:
+            # The rest can never be read, but would be tokenised again with each passage.
+            question = question[: asked.token_to_chars(most - 1).start]
+        cut = "only_second" if tokens <= self.max_tokens // 2 else "longest_first"
         return self._encode([question] * len(passages), list(passages), cut=cut)
 
     def _forward(self, tensors: dict[str, Any]) -> Any:

@@ -214,3 +214,28 @@ def test_an_embedder_whose_files_are_incomplete_says_why(minilm: Path, tmp_path:
 
     with pytest.raises(NoModel, match=r"the embedding model .*/model cannot be loaded: "):
         load_embedder(str(folder))
+
+
+def test_a_question_without_end_is_not_tokenised_with_each_passage(
+    reranker: Reranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = "why does the lighthouse " * 2000
+    passages = ["the marble window", " ".join(WORDS * 90)]
+    tokenizer = reranker.model.tokenizer
+    whole = tokenizer(
+        [question] * 2, passages, truncation="longest_first", max_length=512, verbose=False
+    )
+    asked: list[int] = []
+    plain = type(tokenizer).__call__
+
+    def counted(self: Any, text: Any, *more: Any, **options: Any) -> Any:
+        asked.append(sum(map(len, [text] if isinstance(text, str) else text)))
+        return plain(self, text, *more, **options)
+
+    monkeypatch.setattr(type(tokenizer), "__call__", counted)
+    pairs = reranker.encode(question, passages)
+
+    assert [list(pair.ids["input_ids"]) for pair in pairs] == whole["input_ids"]
+    assert all(pair.truncated for pair in pairs)
+    assert asked[0] == len(question)
+    assert max(asked[1:]) < len(question)  # both pairs together
