@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LANE_TEXTS = 4096  # what a CPU embeds in minutes, and longer than any caller waits
 BATCH_TEXTS = 256
 RETRY_AFTER_SECONDS = 2.0
+# How torch words it on a GPU and on a CPU, where the error has no type of its own.
+OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator")
 
 
 class Lane(IntEnum):
@@ -201,7 +203,7 @@ class Scheduler:
         try:
             return engine.compute(items)
         except RuntimeError as exc:
-            if len(items) == 1 or "out of memory" not in str(exc):
+            if len(items) == 1 or not any(words in str(exc) for words in OUT_OF_MEMORY):
                 raise
             self.counters.out_of_memory += 1
         half = len(items) // 2

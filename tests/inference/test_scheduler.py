@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from inference.engines import Encoded
 from inference.errors import InferenceBusy
 from inference.scheduler import Lane, Scheduler
 from tests.inference.stand_ins import BREAKS, HeldEngine, encoded
@@ -181,3 +183,23 @@ def test_padding_is_counted(scheduler: Scheduler, engine: HeldEngine) -> None:
     scheduler.submit(engine, encoded(10, 20), lane=Lane.QUESTION).result(WAIT)
 
     assert (scheduler.counters.tokens, scheduler.counters.padded_tokens) == (30, 40)
+
+
+def test_a_batch_that_does_not_fit_into_the_memory_of_a_cpu_is_halved(
+    scheduler: Scheduler,
+) -> None:
+    import torch
+
+    class Greedy(HeldEngine):
+        def compute(self, batch: Sequence[Encoded]) -> NDArray[np.float32]:
+            if len(batch) > 3:
+                torch.empty(10**14)  # more than there are addresses
+            return super().compute(batch)
+
+    engine = Greedy()
+    engine.gate.set()
+
+    rows = scheduler.submit(engine, encoded(*range(1, 11)), lane=Lane.QUESTION).result(WAIT)
+
+    assert rows.tolist() == list(range(1, 11))
+    assert scheduler.counters.out_of_memory > 0
