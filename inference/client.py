@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import fields
@@ -74,6 +75,9 @@ class InferenceClient:
             vectors = np.asarray(rows, dtype=np.float32).reshape(len(texts), -1 if rows else 0)
         except (TypeError, ValueError) as exc:
             raise InferenceRejected(f"{self.embed_url} gave no vectors of one length") from exc
+        # A number that overflowed arrives as null, which numpy reads as NaN.
+        if rows and not (vectors.size and np.isfinite(vectors).all()):
+            raise InferenceRejected(f"{self.embed_url} gave vectors that are not all numbers")
         return vectors
 
     def rerank(
@@ -101,6 +105,8 @@ class InferenceClient:
             scores += sorted(found, key=lambda score: score.index)
         if [score.index for score in scores] != list(range(len(texts))):
             raise InferenceRejected(f"{self.rerank_url} did not score each text once")
+        if not all(math.isfinite(score.logit) for score in scores):
+            raise InferenceRejected(f"{self.rerank_url} gave scores that are not numbers")
         return scores
 
     def info(self, timeout_seconds: float = 2.0) -> ServerInfo:
@@ -120,6 +126,7 @@ class InferenceClient:
                 other = {"reranker_reason": "the server of the reranker does not answer"}
         try:
             embedder, reranker = _model(told, "embedder"), _model(other, "reranker")
+            queue_depth = int(told.get("queue_depth") or 0)
         except (TypeError, ValueError) as exc:
             raise InferenceRejected(f"{self.embed_url} does not describe its model") from exc
         return ServerInfo(
@@ -128,7 +135,7 @@ class InferenceClient:
             embedder_reason="" if embedder else _reason(told, "embedder"),
             reranker=reranker,
             reranker_reason="" if reranker else _reason(other, "reranker"),
-            queue_depth=int(told.get("queue_depth") or 0),
+            queue_depth=queue_depth,
         )
 
     def close(self) -> None:
@@ -150,7 +157,12 @@ class InferenceClient:
         size = self._batch_sizes.get(url, DEFAULT_CLIENT_BATCH)
         if count > size and url not in self._batch_sizes:
             told = self._about(url, deadline)
-            size = int(told.get("max_client_batch_size") or DEFAULT_CLIENT_BATCH)
+            try:
+                size = int(told.get("max_client_batch_size") or DEFAULT_CLIENT_BATCH)
+            except (TypeError, ValueError) as exc:
+                raise InferenceRejected(f"{url} does not tell its batch size") from exc
+            if size < 1:
+                raise InferenceRejected(f"{url} takes batches of {size} texts")
             self._batch_sizes[url] = size
         return [(start, min(size, count - start)) for start in range(0, count, size)]
 

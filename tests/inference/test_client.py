@@ -50,6 +50,15 @@ def test_scores_of_several_halved_batches_come_in_the_order_of_the_texts(connect
     assert all(body["raw_scores"] for body in server.asked)
 
 
+def test_scores_of_several_batches_come_in_the_order_of_the_texts(connect: Connect) -> None:
+    with tei(kind="reranker", max_batch=30) as server:
+        scores = connect(server.url).rerank("q", TEXTS)
+
+    assert [len(body["texts"]) for body in server.asked] == [30, 30, 30, 10]
+    assert [score.index for score in scores] == list(range(100))
+    assert [score.logit for score in scores] == list(range(1, 101))
+
+
 def test_a_text_that_is_too_long_is_cut_by_the_server_instead_of_refused(connect: Connect) -> None:
     with tei() as server:
         client = connect(server.url)
@@ -249,3 +258,31 @@ def test_an_answer_that_only_trickles_in_is_late(connect: Connect) -> None:
 def test_a_process_has_one_client_of_an_address() -> None:
     assert shared_client("http://a", "") is shared_client("http://a", "")
     assert shared_client("http://a", "") is not shared_client("http://b", "")
+
+
+@pytest.mark.parametrize("answer", [[[None, 1.0]], [[float("nan"), 1.0]], [[]]])
+def test_vectors_that_are_not_all_numbers_are_rejected(connect: Connect, answer: object) -> None:
+    with tei(answer=answer) as server, pytest.raises(InferenceRejected, match="not all numbers"):
+        connect(server.url).embed(["x"])
+
+
+def test_a_score_that_is_no_number_is_rejected(connect: Connect) -> None:
+    answer = [{"index": 0, "score": float("nan")}]
+
+    with tei(kind="reranker", answer=answer) as server, pytest.raises(InferenceRejected):
+        connect(server.url).rerank("q", ["x"])
+
+
+@pytest.mark.parametrize("size", ["many", [1], -3])
+def test_a_server_that_tells_no_usable_batch_size_is_rejected(
+    connect: Connect, size: object
+) -> None:
+    with tei(max_batch=size) as server, pytest.raises(InferenceRejected, match="batch"):
+        connect(server.url).embed(TEXTS)
+
+
+def test_a_server_whose_queue_has_no_length_is_rejected(connect: Connect) -> None:
+    told = {"embedder": None, "queue_depth": "long"}
+
+    with tei(status=200, error=told) as server, pytest.raises(InferenceRejected):
+        connect(server.url).info()
