@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from django.core.asgi import get_asgi_application
@@ -27,6 +29,17 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
         await _django(scope, receive, send)
 
 
+def _load_search_client() -> None:
+    """Import the vector store's client and say hello to the store, if it is there."""
+    from ingestion.conf import ingestion_settings
+    from ingestion.errors import VectorStoreError
+    from ingestion.vectors import shared_store
+
+    given = ingestion_settings()
+    with suppress(VectorStoreError):
+        shared_store(given.chroma_url, given.chroma_token).heartbeat()
+
+
 async def _lifespan(receive: Receive, send: Send) -> None:
     """End what an earlier process left unfinished; at the end, finish what is running."""
     from chat import turns
@@ -39,6 +52,8 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 await in_thread(turns.reap)
             except DatabaseError:
                 logger.exception("unfinished answers could not be ended")
+            # Chroma's client takes seconds to import; the first question should not wait for it.
+            threading.Thread(target=_load_search_client, name="warm-up", daemon=True).start()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             await turns.shutdown()
