@@ -1,4 +1,4 @@
-"""Write requirements.txt and requirements-dev.txt: exact pins of everything the `.in` files need."""
+"""Write requirements.txt and requirements-dev.txt: exact pins of all that the `.in` files need."""
 
 from __future__ import annotations
 
