@@ -36,12 +36,11 @@ def local_services(wanted: Collection[str], *, say: Callable[[str], None]) -> It
     missing = {
         name
         for name in wanted
-        if not os.environ.get(VARIABLES[name]) and VARIABLES[name] not in running
+        if not supervisor.is_given(VARIABLES[name]) and VARIABLES[name] not in running
     }
     if not missing:
         yield
         return
-    given = {name: os.environ.get(VARIABLES[name]) for name in missing}
     with supervisor.only_one(settings.DATA_DIR):
         say(f"The site is not running; starting {', '.join(sorted(missing))} for this command …")
         started: list[processes.Process] = []
@@ -54,7 +53,7 @@ def local_services(wanted: Collection[str], *, say: Callable[[str], None]) -> It
             yield
         finally:
             processes.stop_all(started)
-            for name in given:
+            for name in missing:
                 os.environ.pop(VARIABLES[name], None)
 
 

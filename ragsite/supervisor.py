@@ -61,6 +61,11 @@ def worker_answers() -> bool:
         return False
 
 
+def is_given(variable: str) -> bool:
+    """Whether the environment names a service itself, or a file that does."""
+    return bool(os.environ.get(variable) or os.environ.get(f"{variable}_FILE"))
+
+
 def backing_services(data_dir: Path, *, wanted: set[str]) -> list[Service]:
     """The services behind the site that the environment does not give; their addresses are set."""
     services = []
@@ -69,7 +74,7 @@ def backing_services(data_dir: Path, *, wanted: set[str]) -> list[Service]:
         ("chroma", "CHROMA_URL", "http", ""),
         ("inference", "INFERENCE_URL", "http", ""),
     ):
-        if name not in wanted or os.environ.get(variable):
+        if name not in wanted or is_given(variable):
             continue
         port = processes.free_port()
         use_address(variable, f"{scheme}://{processes.HOST}:{port}{path}")
