@@ -81,26 +81,24 @@ def parse_in_child(
 
 
 def _wait(child: subprocess.Popen[bytes], timeout_seconds: int) -> _End:
-    """Wait for the child and take its resource usage; kill its whole group in any case."""
+    """Wait for the child and watch its memory; after the time limit kill its whole group."""
     deadline = time.monotonic() + timeout_seconds
     timed_out = False
+    peak = 0
     try:
-        while True:
-            pid, status, usage = os.wait4(child.pid, os.WNOHANG)
-            if pid:
-                break
+        while child.poll() is None:
+            peak = max(peak, sandbox.peak_bytes(child.pid))
             if time.monotonic() > deadline:
                 timed_out = True
                 _kill_group(child.pid)
-                _, status, usage = os.wait4(child.pid, 0)
+                child.wait()
                 break
             time.sleep(_POLL_SECONDS)
     except BaseException:
         _kill_group(child.pid)
         child.wait()
         raise
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return _End(child.returncode, sandbox.peak_bytes(usage), timed_out)
+    return _End(child.returncode, peak, timed_out)
 
 
 def _kill_group(pid: int) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import resource
 import signal
 import sys
+from pathlib import Path
 
 MAX_WRITTEN_BYTES = 200 * 1024 * 1024
 _MAX_OPEN_FILES = 64
@@ -48,11 +50,19 @@ def is_exhausted(peak: int, memory_bytes: int) -> bool:
     return peak > _EXHAUSTED_SHARE * memory_bytes
 
 
-def peak_bytes(usage: resource.struct_rusage | None = None) -> int:
-    """Peak of resident memory, of this process or as the kernel told of another one."""
-    peak = (usage or resource.getrusage(resource.RUSAGE_SELF)).ru_maxrss
-    # Kilobytes, except on macOS.
-    return peak if sys.platform == "darwin" else peak * 1024
+def peak_bytes(pid: int | None = None) -> int:
+    """Peak of resident memory of this process, or of a living one; 0 where it is not known.
+
+    Not `ru_maxrss` on Linux: there a child is born with the peak of its parent, so that a
+    file would be blamed for the size of the worker that reads it.
+    """
+    try:
+        status = Path(f"/proc/{pid or 'self'}/status").read_text()
+    except OSError:  # no /proc
+        unit = 1 if sys.platform == "darwin" else 1024
+        return 0 if pid else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)  # none in a process that has just died
+    return int(found[1]) * 1024 if found else 0
 
 
 def _limit(which: int, soft: int, hard: int | None = None) -> None:
