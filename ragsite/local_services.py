@@ -87,8 +87,9 @@ class NeedsServices(_Command):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command with its services at hand and the database in its latest shape."""
         try:
+            call_command("migrate", verbosity=0, interactive=False)
+            self.refuse_early(options)
             with local_services(self.needed(options), say=self.note):
-                call_command("migrate", verbosity=0, interactive=False)
                 return super().execute(*args, **options)
         except supervisor.CannotStart as exc:
             raise CommandError(str(exc)) from exc
@@ -96,6 +97,9 @@ class NeedsServices(_Command):
     def needed(self, options: dict[str, Any]) -> frozenset[str]:
         """The services that this call needs."""
         return self.services
+
+    def refuse_early(self, options: dict[str, Any]) -> None:
+        """Raise CommandError for what can be refused before a process is started for it."""
 
     def note(self, line: str) -> None:
         """Tell the person at the terminal; standard output is for results alone."""

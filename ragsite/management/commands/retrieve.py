@@ -1,5 +1,8 @@
 """`manage.py retrieve`, with the processes it needs started where none run."""
 
+from typing import Any
+
+from ingestion import command_options
 from ragsite.local_services import NeedsServices
 from search.management.commands.retrieve import Command as Plain
 
@@ -8,3 +11,7 @@ class Command(NeedsServices, Plain):
     """The command of the search app."""
 
     services = frozenset({"chroma", "inference"})
+
+    def refuse_early(self, options: dict[str, Any]) -> None:
+        """A person or corpus that does not exist needs no model to be refused."""
+        command_options.readable_corpus(options, command_options.person(options))
