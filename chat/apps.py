@@ -7,3 +7,4 @@ class ChatConfig(AppConfig):
     """The chat application."""
 
     name = "chat"
+    verbose_name = "Chat"

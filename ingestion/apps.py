@@ -7,3 +7,4 @@ class IngestionConfig(AppConfig):
     """The ingestion application."""
 
     name = "ingestion"
+    verbose_name = "Documents"

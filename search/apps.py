@@ -7,3 +7,4 @@ class SearchConfig(AppConfig):
     """The search application."""
 
     name = "search"
+    verbose_name = "Search"
