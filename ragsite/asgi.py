@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, TypeAlias
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.db import DatabaseError
 
-Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
-Send: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
+from ragsite.body_limit import Receive, Scope, Send, serve_limited
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ragsite.settings")
 _django = get_asgi_application()
@@ -21,12 +19,14 @@ _django = get_asgi_application()
 logger = logging.getLogger(__name__)
 
 
-async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Requests go to Django; the lifespan protocol, which Django does not know, is ours."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     else:
-        await _django(scope, receive, send)
+        # One file and the fields around it.
+        max_bytes = (settings.UPLOAD_MAX_MB + 1) * 2**20
+        await serve_limited(_django, scope, receive, send, max_bytes=max_bytes)
 
 
 def _load_search_client() -> None:
