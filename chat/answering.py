@@ -37,6 +37,12 @@ _INCOMPLETE = frozenset(
 )
 
 logger = logging.getLogger(__name__)
+_DOUBT = Degradation(
+    DegradedCode.LOW_RELEVANCE,
+    "The reranker doubts that any of these passages answers the question. Check the answer against "
+    "its sources.",
+)
+
 Tell: TypeAlias = Callable[[str, dict[str, Any]], None]
 
 
@@ -106,8 +112,9 @@ async def write(
         checking.cancel()
 
     passages = [trace.passages[candidate.chunk_id] for candidate in trace.selected]
+    manner = _manner(corpora) if passages and trace.is_doubtful else Corpus.Doubtful.ANSWER
     asked: prompt.Prompt | None = None
-    if passages and status.problem is None:
+    if passages and status.problem is None and manner != Corpus.Doubtful.REFUSE:
         asked = prompt.answer_prompt(
             question, passages, history=history, max_tokens=services.generation.max_prompt_tokens
         )
@@ -115,6 +122,8 @@ async def write(
     draft.trace = trace
     draft.sources = trace.sources()[: len(passages) + panel.JUST_MISSED]
     draft.degraded = list(trace.degraded)
+    if manner == Corpus.Doubtful.WARN:
+        draft.degraded.append(_DOUBT)
     await found()
     tell("sources", {"sources": draft.sources, "summary": _summary(trace, len(passages), asked)})
     for degradation in draft.degraded:
@@ -124,6 +133,9 @@ async def write(
     if not passages:
         draft.abstained = True
         _add(draft, _nothing(trace, has_documents=has_documents), tell)
+    elif manner == Corpus.Doubtful.REFUSE:
+        draft.abstained = True
+        _add(draft, extractive.NOTHING_ANSWERS, tell)
     elif asked is None:
         assert status.problem is not None
         _degrade(draft, status.problem, tell)
@@ -213,6 +225,13 @@ def _summary(trace: Trace, selected: int, asked: prompt.Prompt | None) -> dict[s
         "device": trace.rerank.device,
         "retrieval_ms": trace.stage_timings_ms.get("total", 0.0),
     }
+
+
+def _manner(corpora: Sequence[Corpus]) -> str:
+    """What these corpora want done with a doubtful question; the most cautious one decides."""
+    wanted = {corpus.doubtful for corpus in corpora}
+    cautious = (Corpus.Doubtful.REFUSE, Corpus.Doubtful.WARN, Corpus.Doubtful.ANSWER)
+    return next(manner for manner in cautious if manner in wanted)
 
 
 def _nothing(trace: Trace, *, has_documents: bool) -> str:

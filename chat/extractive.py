@@ -35,6 +35,10 @@ NO_DOCUMENTS = (
 NOTHING_FOUND = (
     "Nothing in the chosen corpora matches this question. Try other words, or choose other corpora."
 )
+NOTHING_ANSWERS = (
+    "Nothing in these corpora answers this: the reranker finds even the closest passages beside "
+    "the point. They are shown as sources. Ask in other words, or choose other corpora."
+)
 SEARCH_INCOMPLETE = (
     "Nothing was found, but the search was incomplete, so the documents may well hold an answer. "
     "Ask again once everything is running."

@@ -80,6 +80,19 @@ class Card:
         return self.source["rerank_rank"] is not None
 
     @property
+    def meaning(self) -> str:
+        """What the relevance is made of, in a sentence; empty for what was not reranked."""
+        log_odds, raw = self.source["rerank_logit"], self.source.get("raw_logit")
+        if log_odds is None:
+            return ""
+        if raw is None or raw == log_odds:
+            return f"The reranker's raw score is {log_odds:.2f}; higher is better."
+        return (
+            f"The reranker's raw score of {raw:.2f}, at place {self.source['rrf_rank']} after "
+            f"fusion, means log-odds of {log_odds:.2f} that this passage answers the question."
+        )
+
+    @property
     def movement(self) -> Movement:
         """How reranking moved it."""
         return Movement(int(self.source["movement"] or 0))
@@ -217,7 +230,7 @@ def figures(
 ) -> Figures | None:
     """The line of figures for a stored trace; None when nothing was retrieved yet.
 
-    "100 candidates · 24 of 100 reranked on cpu in 1.9 s · 3 truncated", or
+    "100 candidates · 24 of 100 reranked on cpu in 1.9 s · 3 truncated · fused place counts 0.5", or
     "100 candidates · not reranked: no reranker is installed".
 
     Args:
@@ -255,6 +268,8 @@ def _rerank_parts(
     parts = [f"{count} reranked{where}{time}"]
     if report["truncated"]:
         parts.append(f"{report['truncated']} truncated")
+    if report.get("place_weight"):
+        parts.append(f"fused place counts {report['place_weight']:g}")
     return parts
 
 

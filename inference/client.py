@@ -25,7 +25,7 @@ from inference.errors import (
     ModelLoading,
     NoModel,
 )
-from inference.types import ModelInfo, RerankScore, ServerInfo
+from inference.types import Calibration, ModelInfo, RerankScore, ServerInfo
 
 DEFAULT_CLIENT_BATCH = 32  # what TEI allows unless told otherwise
 CONNECT_SECONDS = 2.0
@@ -277,12 +277,20 @@ def _retry_after(response: httpx.Response) -> float:
         return 1.0
 
 
+def _described(values: dict[str, Any]) -> ModelInfo:
+    if "calibration" in values:
+        values["calibration"] = Calibration(**values["calibration"])
+    if "languages" in values:
+        values["languages"] = tuple(values["languages"])
+    return ModelInfo(**values)
+
+
 def _model(told: dict[str, Any], kind: Literal["embedder", "reranker"]) -> ModelInfo | None:
     """One model of `/info`: ours tells it as an object, TEI by `model_type`."""
     if kind in told:
         known = {field.name for field in fields(ModelInfo)}
         mine = told[kind] or {}
-        return ModelInfo(**{key: mine[key] for key in mine if key in known}) if mine else None
+        return _described({key: mine[key] for key in mine if key in known}) if mine else None
     types = told.get("model_type") or {}
     if {"embedder": "embedding", "reranker": "reranker"}[kind] not in types:
         return None

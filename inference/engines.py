@@ -18,8 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference.errors import NoModel
-from inference.models_on_disk import BUNDLED_RERANKER, embedder_folder, revision
-from inference.types import ModelInfo
+from inference.models_on_disk import (
+    BUNDLED_RERANKER,
+    CALIBRATION_FILE,
+    embedder_folder,
+    revision,
+)
+from inference.types import Calibration, ModelInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -231,27 +236,27 @@ def load_reranker(model: str) -> Reranker:
     if model == "none":
         raise NoModel("reranking is switched off (RERANKER=none)")
     bundled = model in ("auto", "bundled")
-    if bundled and not BUNDLED_RERANKER.is_dir():
+    if bundled and not (BUNDLED_RERANKER / "model.safetensors").is_file():
         raise NoModel("no reranker is installed")
     place = str(BUNDLED_RERANKER) if bundled else model
     _check_folder(place)
-    import torch
-    from sentence_transformers import CrossEncoder
-
     device = _device()
     try:
         if not _is_cross_encoder(place):
             raise NoModel(f"{model} is not a cross-encoder with one output, so it cannot rerank")
-        loaded = CrossEncoder(place, device=device, activation_fn=torch.nn.Identity())
+        loaded = cross_encoder(place, device=device)
     except (OSError, ValueError) as exc:
         raise NoModel(f"the reranker {model} cannot be loaded: {_first_line(exc)}") from exc
     folder = Path(place) if Path(place).is_dir() else None
+    meaning = _meaning(folder)
     info = ModelInfo(
         model_id="bundled" if bundled else model,
         revision=revision(folder, hub_revision=_hub_commit(loaded)),
         device=device,
         dtype=_dtype(loaded),
         max_tokens=min(RERANKER_MAX_TOKENS, loaded.max_seq_length or RERANKER_MAX_TOKENS),
+        calibration=Calibration(**meaning.get("calibration", {})),
+        languages=tuple(meaning.get("languages", ())),
     )
     engine = Reranker(info, loaded.eval())
     try_out(engine)
@@ -274,6 +279,34 @@ def try_out(engine: Reranker) -> None:
                 f"{better:.3f} to a passage that answers “{question}” and {worse:.3f} to one "
                 "that does not"
             )
+
+
+def cross_encoder(place: str, *, device: str | None = None) -> Any:
+    """Load one from a folder or the hub, to give raw logits.
+
+    The project's own network is known by its class, any other by what its files say.
+
+    Raises:
+        OSError, ValueError: it cannot be loaded.
+    """
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    from inference.interaction import MODULE_TYPE, Interaction
+
+    listed = Path(place) / "modules.json"
+    if listed.is_file() and MODULE_TYPE in listed.read_text():
+        modules = [Interaction.load(place)]
+        return CrossEncoder(modules=modules, device=device, activation_fn=torch.nn.Identity())
+    return CrossEncoder(place, device=device, activation_fn=torch.nn.Identity())
+
+
+def _meaning(folder: Path | None) -> dict[str, Any]:
+    """What training found out about the model's logits, if the folder tells."""
+    if folder is None or not (folder / CALIBRATION_FILE).is_file():
+        return {}
+    found: dict[str, Any] = json.loads((folder / CALIBRATION_FILE).read_text())
+    return found
 
 
 def _is_cross_encoder(place: str) -> bool:

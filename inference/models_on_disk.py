@@ -13,6 +13,8 @@ DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 # Apache-2.0). The pip package that carries it says little of its origin, so the digest must.
 DEFAULT_EMBEDDER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BUNDLED_RERANKER = Path(__file__).parent / "models" / "reranker"
+# Beside a reranker's weights: what its logits mean, and the languages it was trained on.
+CALIBRATION_FILE = "calibration.json"
 REVISION_DIGITS = 12
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 LOADING = "the model is loading"
@@ -21,6 +22,33 @@ class RerankScore:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a reranker's raw logits mean: log-odds that a passage answers the question.
+
+    log-odds = slope * (logit - place * ln(fused rank)) + intercept. `place` is 0 for a model whose
+    logit alone is trusted; where it is not, the earlier stages' verdict counts by a weight that
+    was fitted, too. threshold: the relevance, 0 to 1, below which a best passage is doubtful;
+    None where that was not measured. Without a fit the logit is taken as the log-odds.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    place: float = 0.0
+    threshold: float | None = None
+
+    def log_odds(self, logit: float, fused_rank: int) -> float:
+        """The log-odds of a passage at this place (from 1) of the fused order."""
+        return self.slope * (logit - self.place * math.log(fused_rank)) + self.intercept
+
+
+def probability(log_odds: float) -> float:
+    """The logistic function: log-odds to a probability, 0 to 1."""
+    if log_odds >= 0:
+        return 1 / (1 + math.exp(-log_odds))
+    return math.exp(log_odds) / (1 + math.exp(log_odds))
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """One loaded model as `/info` tells it.
 
@@ -28,6 +56,7 @@ class ModelInfo:
     and stored embeddings are keyed by `model_id` and `revision`. `max_tokens` counts
     special tokens. `dimension` is 0 for a reranker. `tokens_per_second` is the speed that
     the server measured of late, 0 where it has not: what a time budget is turned into.
+    languages: those a reranker was trained on, by ISO 639 code; empty where not known.
     """
 
     model_id: str
@@ -37,6 +66,8 @@ class ModelInfo:
     max_tokens: int
     dimension: int = 0
     tokens_per_second: float = 0.0
+    calibration: Calibration = Calibration()
+    languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,20 +13,27 @@ ACCEPTED = (".pdf", ".docx", ".html", ".htm", ".md", ".markdown", ".txt")
 
 
 class CorpusForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
-    """Name, description and visibility of a person's corpus."""
+    """Name, description, visibility and manners of a person's corpus."""
 
     class Meta:
         model = Corpus
-        fields = ("name", "description", "visibility")
+        fields = ("name", "description", "visibility", "doubtful")
         widgets = {
             "name": forms.TextInput(attrs={"class": "input", "autocomplete": "off"}),
             "description": forms.Textarea(attrs={"class": "input", "rows": 2}),
             "visibility": forms.RadioSelect,
+            "doubtful": forms.RadioSelect,
         }
 
     def __init__(self, *args: Any, owner: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.instance.owner = owner
+        self.fields["doubtful"].required = False
+
+    def clean_doubtful(self) -> str:
+        """What was chosen, or what it was: the short form for a new corpus does not ask."""
+        chosen: str = self.cleaned_data["doubtful"]
+        return chosen or self.instance.doubtful
 
     def clean_name(self) -> str:
         """A name that this owner has not given to another corpus."""

@@ -55,6 +55,11 @@ class Corpus(models.Model):
         PRIVATE = "private", "Only me"
         OPEN = "open", "Everybody signed in"
 
+    class Doubtful(models.TextChoices):
+        ANSWER = "answer", "Answer all the same"
+        WARN = "warn", "Answer with a warning"
+        REFUSE = "refuse", "Do not answer; show the closest passages"
+
     name = models.CharField(max_length=120)
     description = models.CharField(max_length=500, blank=True)
     owner = models.ForeignKey(
@@ -65,6 +70,14 @@ class Corpus(models.Model):
     )
     language = models.CharField(
         max_length=10, default="en", help_text="Language of the keyword analyser."
+    )
+    doubtful = models.CharField(
+        "when no passage seems to answer",
+        max_length=10,
+        choices=Doubtful,
+        default=Doubtful.WARN,
+        help_text="Decided by the reranker's threshold; without a reranker every question is "
+        "answered.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)

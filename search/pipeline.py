@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 from django.db.models import Exists, OuterRef
 
 from inference.errors import InferenceError
-from inference.types import ServerInfo
+from inference.types import Calibration, ServerInfo
 from ingestion.models import Corpus, Document, IndexGeneration
 from ingestion.passages import resolve
 from ingestion.types import Passage, passage_text
@@ -351,14 +351,17 @@ def _rerank(
     if scored.error is not None:
         logger.warning("reranking failed: %s", scored.error)
         problem = degraded.not_reranked(scored.error, reranked=len(scored.scores), pool=len(pool))
+    calibration = model.calibration if model else Calibration()
     report = RerankReport(
         candidates=len(pool),
         reranked=len(scored.scores),
         truncated=sum(score.truncated for score in scored.scores),
         model=model.model_id if model else "",
         device=model.device if model else "",
+        place_weight=calibration.place,
+        threshold=calibration.threshold,
     )
-    return reranking.reorder(pool, scored.scores), report, problem
+    return reranking.reorder(pool, scored.scores, calibration), report, problem
 
 
 def _with_outcomes(

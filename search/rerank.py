@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import Protocol
 
 from inference.errors import InferenceError, InferenceRejected
-from inference.types import ModelInfo, RerankScore
+from inference.types import Calibration, ModelInfo, RerankScore, probability
 from search.types import Candidate
 
 SLICE_PAIRS = 16
@@ -111,39 +111,37 @@ def planned_pairs(
     return min(len(texts), max(1, _pairs_within(costs, model.tokens_per_second, budget_seconds)))
 
 
-def reorder(candidates: Sequence[Candidate], scores: Sequence[RerankScore]) -> list[Candidate]:
-    """The candidates in final order: those with a score by logit, then the rest as they were.
+def reorder(
+    candidates: Sequence[Candidate],
+    scores: Sequence[RerankScore],
+    calibration: Calibration = Calibration(),  # noqa: B008 - frozen
+) -> list[Candidate]:
+    """The candidates in final order: those with a score by log-odds, then the rest as they were.
 
-    Equal logits: better fused rank first. No other signal is mixed in.
+    Equal scores: better fused rank first. The log-odds are the model's logit, mapped as its
+    calibration says; only where that says so does the fused rank count, and the trace tells.
 
     Args:
         candidates: (n,) in fused order.
         scores: (m,) of the first m candidates, m <= n, in their order.
+        calibration: of the model that gave them.
     """
-    read = [
-        replace(
-            candidate,
-            rerank_logit=scored.logit,
-            relevance=calibrated_relevance(scored.logit),
-            truncated=scored.truncated,
+    read = []
+    for rank, (candidate, scored) in enumerate(zip(candidates, scores, strict=False), 1):
+        log_odds = calibration.log_odds(scored.logit, rank)
+        read.append(
+            replace(
+                candidate,
+                raw_logit=scored.logit,
+                rerank_logit=log_odds,
+                relevance=probability(log_odds),
+                truncated=scored.truncated,
+            )
         )
-        for candidate, scored in zip(candidates, scores, strict=False)
-    ]
     # A stable sort keeps the fused order among equals.
     read.sort(key=lambda c: -(c.rerank_logit or 0.0))
     ranked = [replace(c, rerank_rank=rank) for rank, c in enumerate(read, 1)]
     return ranked + list(candidates[len(ranked) :])
-
-
-def calibrated_relevance(logit: float) -> float:
-    """The probability, 0 to 1, that a passage of this logit answers the question.
-
-    The logistic function, which is what cross-encoders are trained through; it grows
-    with the logit, so it never changes the order.
-    """
-    if logit >= 0:
-        return 1 / (1 + math.exp(-logit))
-    return math.exp(logit) / (1 + math.exp(logit))
 
 
 def estimated_tokens(question: str, text: str, model: ModelInfo | None) -> int:

@@ -32,6 +32,7 @@ class DegradedCode(StrEnum):
     RERANKER_UNREACHABLE = "reranker_unreachable"
     RERANKER_LATE = "reranker_late"
     RERANKER_FAILED = "reranker_failed"
+    LOW_RELEVANCE = "low_relevance"
     EMBEDDER_UNREACHABLE = "embedder_unreachable"
     VECTORS_UNAVAILABLE = "vectors_unavailable"
     LEXICAL_UNAVAILABLE = "lexical_unavailable"
@@ -68,7 +69,8 @@ class Candidate:
     """One chunk's journey through the stages. Each stage returns a new one.
 
     bm25_score: BM25, >= 0. similarity: cosine, -1 to 1. rrf_score: sum of 1/(k + rank).
-    rerank_logit: the cross-encoder's raw score. relevance: its calibrated probability, 0 to 1.
+    raw_logit: the cross-encoder's raw score. rerank_logit: the log-odds that it means, raw where
+    the model is not calibrated. relevance: the same as a probability, 0 to 1.
     """
 
     chunk_id: str
@@ -79,6 +81,7 @@ class Candidate:
     rrf_rank: int | None = None
     rrf_score: float | None = None
     rerank_rank: int | None = None
+    raw_logit: float | None = None
     rerank_logit: float | None = None
     relevance: float | None = None
     truncated: bool = False
@@ -94,13 +97,20 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class RerankReport:
-    """What the rerank stage did: how many pairs, where, on what."""
+    """What the rerank stage did: how many pairs, where, on what.
+
+    place_weight: logits that the fused place counted per unit of ln(rank); 0 where the
+    reranker decided alone. threshold: the relevance below which this reranker's best passage is
+    doubtful; None where that was not measured.
+    """
 
     candidates: int = 0
     reranked: int = 0
     truncated: int = 0
     model: str = ""
     device: str = ""
+    place_weight: float = 0.0
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +135,14 @@ class Trace:
         """The candidates that go on to the answer, best first."""
         return [c for c in self.candidates if c.outcome == Outcome.SELECTED]
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether even the best passage is less relevant than the reranker's threshold."""
+        if self.rerank.threshold is None or not self.candidates:
+            return False
+        best = self.candidates[0].relevance
+        return best is not None and best < self.rerank.threshold
+
     def source(self, candidate: Candidate, *, rank: int, cited: bool = False) -> dict[str, Any]:
         """One candidate as every command, page and export shows it."""
         passage = self.passages[candidate.chunk_id]
@@ -145,6 +163,7 @@ class Trace:
             "rrf_rank": candidate.rrf_rank,
             "rrf_score": candidate.rrf_score,
             "rerank_rank": candidate.rerank_rank,
+            "raw_logit": candidate.raw_logit,
             "rerank_logit": candidate.rerank_logit,
             "relevance": candidate.relevance,
             "truncated": candidate.truncated,

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from inference.errors import InferenceError, InferenceLate, InferenceRejected
-from inference.types import ModelInfo, RerankScore
+from inference.types import Calibration, ModelInfo, RerankScore, probability
 from search.rerank import (
     SLICE_PAIRS,
     Scored,
-    calibrated_relevance,
     estimated_tokens,
     planned_pairs,
     reorder,
@@ -209,9 +208,29 @@ def test_what_was_not_read_follows_in_fused_order_even_if_the_read_ones_are_bad(
     assert ordered[2].movement is None
 
 
-def test_relevance_is_the_logistic_function_and_never_overflows() -> None:
-    assert calibrated_relevance(0.0) == 0.5
-    assert calibrated_relevance(math.log(3)) == pytest.approx(0.75)
-    assert calibrated_relevance(-math.log(3)) == pytest.approx(0.25)
-    assert calibrated_relevance(-1000.0) == 0.0
-    assert calibrated_relevance(1000.0) == 1.0
+def test_without_a_fit_the_logit_is_the_log_odds() -> None:
+    (only,) = reorder(candidates(1), [RerankScore(0, math.log(3))])
+
+    assert only.raw_logit == only.rerank_logit == math.log(3)
+    assert only.relevance == pytest.approx(0.75)
+
+
+def test_a_calibrated_model_orders_by_what_its_logit_means_at_its_place() -> None:
+    calibration = Calibration(slope=2.0, intercept=-1.0, place=1.0)
+
+    ordered = reorder(
+        candidates(3), [RerankScore(0, 1.0), RerankScore(1, 1.5), RerankScore(2, 3.0)], calibration
+    )
+
+    # Log-odds: a 2*1-1 = 1, b 2*(1.5-ln 2)-1 = 0.61, c 2*(3-ln 3)-1 = 2.80
+    assert [c.chunk_id for c in ordered] == ["c", "a", "b"]
+    assert [c.raw_logit for c in ordered] == [3.0, 1.0, 1.5]
+    assert ordered[0].rerank_logit == pytest.approx(5 - 2 * math.log(3))
+    assert [c.rerank_rank for c in ordered] == [1, 2, 3]
+
+
+def test_probabilities_never_overflow() -> None:
+    assert probability(0.0) == 0.5
+    assert probability(-math.log(3)) == pytest.approx(0.25)
+    assert probability(-1000.0) == 0.0
+    assert probability(1000.0) == 1.0

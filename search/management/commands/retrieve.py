@@ -93,6 +93,11 @@ def as_table(trace: Trace) -> str:
     lines.append(
         f"{len(trace.candidates)} candidates, {trace.rerank.reranked} of "
         f"{trace.rerank.candidates} reranked"
+        + (
+            f"; the fused place counts {trace.rerank.place_weight:g} logits per unit of ln(rank)"
+            if trace.rerank.place_weight
+            else ""
+        )
     )
     return "\n".join(lines)
 

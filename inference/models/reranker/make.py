@@ -1,0 +1,69 @@
+"""Makes the bundled reranker again: `python inference/models/reranker/make.py DATA RUN`.
+
+DATA holds `training/` with the pairs (squad-dev, policyqa-dev-test, medquad, jaquad-ja and
+cmrc2018-zh for training; the three squadshifts sets only to choose) and `retrieval/` with
+Cranfield and PubMedQA; RUN is the folder of the run. The model is then RUN/model. What it
+learned from and what it is worth stand in README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+# Every how-many-th article is kept from training: to report on, and to validate with.
+HELD_OUT = {"squad-dev": 2, "jaquad-ja": 8, "cmrc2018-zh": 8}
+TRAIN = {
+    "squad-dev": "limit=4000,licence=CC BY-SA 4.0",
+    "policyqa-dev-test": "licence=MIT",
+    "medquad": "limit=1500,licence=CC BY 4.0",
+    "jaquad-ja": "limit=1500,licence=CC BY-SA 3.0",
+    "cmrc2018-zh": "limit=1500,licence=CC BY-SA 4.0",
+}
+CHOOSE = {
+    "retrieval/cranfield": "",
+    "retrieval/pubmedqa": ",limit=150",
+    "training/squadshifts-new-wiki.jsonl.gz": ",limit=150",
+    "training/squadshifts-reddit.jsonl.gz": ",limit=150,titles=no",
+    "training/squadshifts-amazon-reviews.jsonl.gz": ",limit=150,titles=no",
+}
+
+
+def split(source: Path, folder: Path, every: int) -> tuple[Path, Path]:
+    """Two files of the pairs of a set: all but every n-th article by title, and those."""
+    with gzip.open(source, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    held = set(sorted({row["title"] for row in rows})[::every])
+    name = source.name.removesuffix(".jsonl.gz")
+    files = folder / f"{name}.jsonl", folder / f"{name}-held-out.jsonl"
+    for file, wanted in zip(files, (False, True), strict=True):
+        with file.open("w", encoding="utf-8") as out:
+            for row in rows:
+                if (row["title"] in held) == wanted:
+                    out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return files
+
+
+def main() -> int:
+    """Split, then train; the status of the training command."""
+    data, run = (Path(argument).resolve() for argument in sys.argv[1:3])
+    (run / "sets").mkdir(parents=True, exist_ok=True)
+    pairs, validate = [], [f"{data / path}{options}" for path, options in CHOOSE.items()]
+    for name, options in TRAIN.items():
+        source = data / "training" / f"{name}.jsonl.gz"
+        if name in HELD_OUT:
+            source, held = split(source, run / "sets", HELD_OUT[name])
+            if name != "squad-dev":
+                validate.append(f"{held},limit=100")
+        pairs.append(f"{source},{options}")
+    command = [sys.executable, "manage.py", "train_reranker", "--out", str(run)]
+    command += ["--evaluations", "3", "--pairs", *pairs, "--validate", *validate]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Training the reranker: labelled pairs in, a measured and calibrated model out."""
