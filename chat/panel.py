@@ -22,6 +22,7 @@ _WHY_NOT_RERANKED = {
     DegradedCode.RERANKER_UNREACHABLE: "the model server is not reachable",
     DegradedCode.RERANKER_LATE: "the reranker did not answer in time",
     DegradedCode.RERANKER_FAILED: "the reranker reported an error",
+    DegradedCode.RERANKER_SCRIPT: "the reranker was not trained on this script",
 }
 _STAGES = {
     "bm25": "Keyword search",

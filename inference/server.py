@@ -153,8 +153,10 @@ async def rerank(request: Request) -> Response:
         raise _Refused(413, "validation", f"a pair has more than {engine.max_tokens} tokens")
     future = request.app.state.scheduler.submit(engine, encoded, lane=_lane(request))
     logits = await _result(request, future)
+    calibration = engine.info.calibration
+    log_odds = calibration.slope * logits.astype(np.float64) + calibration.intercept
     # The logistic function, in a form that cannot overflow.
-    scores = logits if raw_scores else 0.5 + 0.5 * np.tanh(logits.astype(np.float64) / 2)
+    scores = logits if raw_scores else 0.5 + 0.5 * np.tanh(log_odds / 2)
     ranked = [
         {
             "index": n,

@@ -72,6 +72,16 @@ def no_reranker(reason: str) -> Degradation:
     )
 
 
+def unread_script(script: str, languages: Sequence[str]) -> Degradation:
+    """The reranker was never shown this script, so its scores would do harm."""
+    return Degradation(
+        DegradedCode.RERANKER_SCRIPT,
+        f"Not reranked: the text is in {script} script, and the reranker was trained on "
+        f"{', '.join(languages)} only. The order is that of fusion. The administrator can set "
+        "RERANKER to a multilingual model.",
+    )
+
+
 def not_reranked(error: InferenceError, *, reranked: int, pool: int) -> Degradation:
     """The reranker failed, before the first passage or on the way."""
     code, what, remedy = _reason(error, "reranker")

@@ -46,6 +46,7 @@ OVERFETCH = (2, 16)
 MAX_FETCH = 2000
 MAX_K = 1000
 MAX_SCOPE_THREADS = 8
+SCRIPT_TEXTS = 5  # of the best passages tell which script the corpus is in
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -333,6 +334,10 @@ def _rerank(
         passage_text(heading_path=passage.heading_path, text=passage.text)
         for passage in (passages[candidate.chunk_id] for candidate in pool)
     ]
+    if model is not None:
+        script = reranking.foreign_script([run.question, *texts[:SCRIPT_TEXTS]], model.languages)
+        if script:
+            return pool, report, degraded.unread_script(script, model.languages)
     budget_seconds = run.settings.rerank_budget_ms / 1000
     planned = reranking.planned_pairs(
         run.question, texts, model=model, budget_seconds=budget_seconds

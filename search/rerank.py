@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import time
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -23,6 +25,18 @@ DEFAULT_MAX_TOKENS = 512
 # UTF-8 bytes per token of English text in a BERT vocabulary, special tokens aside.
 BYTES_PER_TOKEN = 4.0
 SPECIAL_TOKENS = 3
+# How letters are named in Unicode, by language; those not listed are written in Latin ones.
+SCRIPTS = {
+    "ar": ("ARABIC",),
+    "el": ("GREEK",),
+    "ja": ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"),
+    "ko": ("HANGUL",),
+    "ru": ("CYRILLIC",),
+    "ta": ("TAMIL",),
+    "th": ("THAI",),
+    "zh": ("CJK",),
+}
+SCRIPT_CHARACTERS = 300
 
 
 class Reranker(Protocol):
@@ -142,6 +156,30 @@ def reorder(
     read.sort(key=lambda c: -(c.rerank_logit or 0.0))
     ranked = [replace(c, rerank_rank=rank) for rank, c in enumerate(read, 1)]
     return ranked + list(candidates[len(ranked) :])
+
+
+def foreign_script(texts: Sequence[str], languages: Sequence[str]) -> str:
+    """The script most letters of the texts are written in, if the languages do not use it.
+
+    Args:
+        languages: ISO 639 codes; empty where a model does not tell, and then nothing is foreign.
+
+    Returns:
+        "Cyrillic", "Arabic" …, or nothing.
+    """
+    if not languages:
+        return ""
+    letters = Counter(
+        unicodedata.name(letter, "").partition(" ")[0]
+        for text in texts
+        for letter in text[:SCRIPT_CHARACTERS]
+        if letter.isalpha()
+    )
+    known = {script for code in languages for script in SCRIPTS.get(code, ("LATIN",))}
+    foreign = sum(count for script, count in letters.items() if script not in known)
+    if 2 * foreign <= letters.total():
+        return ""
+    return next(s for s, _ in letters.most_common() if s not in known).capitalize()
 
 
 def estimated_tokens(question: str, text: str, model: ModelInfo | None) -> int:

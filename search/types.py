@@ -32,6 +32,7 @@ class DegradedCode(StrEnum):
     RERANKER_UNREACHABLE = "reranker_unreachable"
     RERANKER_LATE = "reranker_late"
     RERANKER_FAILED = "reranker_failed"
+    RERANKER_SCRIPT = "reranker_script"
     LOW_RELEVANCE = "low_relevance"
     EMBEDDER_UNREACHABLE = "embedder_unreachable"
     VECTORS_UNAVAILABLE = "vectors_unavailable"

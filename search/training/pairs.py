@@ -63,9 +63,11 @@ def read(
 
 
 def split(found: LabelledSet, share: float) -> tuple[LabelledSet, LabelledSet]:
-    """The set without, and with only, about this share of its groups."""
+    """The set without, and with only, this share of its groups; one at least, chosen by digest."""
     queries = found.collection.queries
-    held = {key for key in queries if _digest(found.groups[key]) < share}
+    groups = sorted({found.groups[key] for key in queries}, key=_digest)
+    held_groups = set(groups[: max(1, round(share * len(groups)))])
+    held = {key for key in queries if found.groups[key] in held_groups}
     return _only(found, set(queries) - held), _only(found, held)
 
 

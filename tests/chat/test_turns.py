@@ -261,6 +261,56 @@ def test_every_degradation_of_the_search_is_shown_and_stored(
     assert [d["code"] for d in fresh(turn).degraded] == shown
 
 
+def doubtful(threshold: float | None) -> Search:
+    """A search whose best passage has the relevance 0.89."""
+    found = trace()
+    return Search(replace(found, rerank=replace(found.rerank, threshold=threshold)))
+
+
+@pytest.mark.parametrize(
+    ("manner", "threshold", "notices"),
+    [
+        (Corpus.Doubtful.WARN, 0.95, ["low_relevance"]),
+        (Corpus.Doubtful.WARN, 0.85, []),
+        (Corpus.Doubtful.WARN, None, []),
+        (Corpus.Doubtful.ANSWER, 0.95, []),
+        (Corpus.Doubtful.REFUSE, 0.85, []),
+    ],
+)
+def test_doubt_is_said_above_the_answer(
+    corpus: Corpus,
+    generation: GenerationSettings,
+    manner: str,
+    threshold: float | None,
+    notices: list[str],
+) -> None:
+    Corpus.objects.filter(pk=corpus.pk).update(doubtful=manner)
+    turn = asked(corpus)
+    events = answered(turn, engine(generation, doubtful(threshold)))
+
+    check_order(events)
+    assert [e.data["code"] for e in events if e.name == "notice"] == notices
+    turn = fresh(turn)
+    assert not turn.abstained
+    assert turn.answer.startswith("According to the documents")
+    assert [d["code"] for d in turn.degraded] == notices
+
+
+def test_a_corpus_may_refuse_what_the_reranker_doubts(
+    corpus: Corpus, ollama: OllamaServer, generation: GenerationSettings
+) -> None:
+    Corpus.objects.filter(pk=corpus.pk).update(doubtful=Corpus.Doubtful.REFUSE)
+    turn = asked(corpus)
+    events = answered(turn, engine(generation, doubtful(0.95)))
+
+    check_order(events)
+    turn = fresh(turn)
+    assert turn.answer == extractive.NOTHING_ANSWERS
+    assert turn.abstained
+    assert ollama.chats == []
+    assert one(events, "sources")["sources"]
+
+
 @pytest.mark.parametrize(
     ("code", "has_document", "sentence"),
     [

@@ -135,6 +135,19 @@ def test_an_owner_renames_and_opens_a_corpus(page: Client, corpus: Corpus) -> No
 
     corpus.refresh_from_db()
     assert (corpus.name, corpus.visibility) == ("Articles", "open")
+    assert corpus.doubtful == Corpus.Doubtful.WARN
+
+
+def test_what_to_do_in_doubt_is_a_setting_of_the_corpus(page: Client, corpus: Corpus) -> None:
+    address = reverse("ingestion:edit_corpus", args=[corpus.pk])
+    form = {"name": "Papers", "visibility": "private"}
+
+    page.post(address, {**form, "doubtful": "refuse"})
+    page.post(address, {**form, "doubtful": "shout"})
+    page.post(address, form)
+
+    corpus.refresh_from_db()
+    assert corpus.doubtful == Corpus.Doubtful.REFUSE
 
 
 def test_a_bad_name_changes_nothing(page: Client, corpus: Corpus) -> None:

@@ -14,6 +14,7 @@ from search.rerank import (
     SLICE_PAIRS,
     Scored,
     estimated_tokens,
+    foreign_script,
     planned_pairs,
     reorder,
     score,
@@ -234,3 +235,22 @@ def test_probabilities_never_overflow() -> None:
     assert probability(-math.log(3)) == pytest.approx(0.25)
     assert probability(-1000.0) == 0.0
     assert probability(1000.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("texts", "languages", "script"),
+    [
+        (["Сколько жителей в Москве?", "Население Москвы 13 миллионов."], ("en", "ja"), "Cyrillic"),
+        (["كم عدد سكان القاهرة؟"], ("en",), "Arabic"),
+        (["東京の人口は?", "東京都の人口は1400万人。"], ("en", "ja"), ""),
+        (["東京の人口は?"], ("en",), "Cjk"),
+        (["What does “Δ” mean?", "The Greek letter Δ stands for a difference."], ("en",), ""),
+        (["Wie viele Einwohner hat Köln?"], ("en",), ""),
+        (["Сколько?"], (), ""),
+        (["42?"], ("en",), ""),
+    ],
+)
+def test_a_script_the_model_never_saw_is_named(
+    texts: list[str], languages: tuple[str, ...], script: str
+) -> None:
+    assert foreign_script(texts, languages) == script
