@@ -31,6 +31,7 @@ WAITING_SECONDS = 5.0
 _INCOMPLETE = frozenset(
     {
         DegradedCode.EMBEDDER_UNREACHABLE,
+        DegradedCode.EMBEDDER_CHANGED,
         DegradedCode.VECTORS_UNAVAILABLE,
         DegradedCode.LEXICAL_UNAVAILABLE,
     }

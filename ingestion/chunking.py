@@ -4,18 +4,29 @@ The elements become one long text. A passage is one stretch of that text, so its
 the document is exact; only the header row that a split table repeats is put in front. In
 three steps: `_Layout` lays the text out, `_groups` joins small neighbouring sections,
 `_Packer` cuts the groups that are too large. Pure and deterministic.
+
+The strategies differ in where a passage may end. All keep the heading path, tables and code:
+
+structure  at sections, then paragraphs, then sentences
+semantic   likewise, and where the meaning turns from one sentence to the next
+sentence   at the last sentence that fits, whatever section it is in
+fixed      at the last word that fits
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ingestion.sentences import sentence_spans
+from ingestion.topics import turns
 from ingestion.types import (
     HEADING_SEPARATOR,
     ChunkDraft,
@@ -24,8 +35,11 @@ from ingestion.types import (
     ParsedDocument,
     PartDraft,
     Span,
+    Strategy,
     passage_text,
 )
+
+Embed: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]
 
 PART_CHARACTERS = 20_000
 # A section below this share of a passage joins its neighbour.
@@ -35,6 +49,9 @@ _HEADING_SHARE = 4
 # A passage may end early at the end of a paragraph once it is this full.
 _FULL_ENOUGH = 0.6
 _MIN_MAX_TOKENS = 16
+# 250 pages or so. Embedding more sentences than these would not end within a worker's turn,
+# so a longer document is cut on structure.
+MAX_SENTENCES_COMPARED = 6_000
 
 
 class Tokenizer(Protocol):
@@ -48,7 +65,13 @@ class Tokenizer(Protocol):
 
 
 def chunk(
-    parsed: ParsedDocument, *, tokenizer: Tokenizer, max_tokens: int, overlap_tokens: int
+    parsed: ParsedDocument,
+    *,
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    overlap_tokens: int,
+    strategy: Strategy = Strategy.STRUCTURE,
+    embed: Embed | None = None,
 ) -> tuple[list[PartDraft], list[ChunkDraft]]:
     """Cut a document into parts to read and passages to retrieve.
 
@@ -63,22 +86,35 @@ def chunk(
         parsed: elements in reading order.
         tokenizer: of the model that will embed the passages.
         max_tokens: upper bound of heading path, text and special tokens together, >= 16.
-        overlap_tokens: up to so many tokens of whole sentences at the end of a passage are
-            repeated at the beginning of the next one of the same section.
+        overlap_tokens: up to so many tokens of whole sentences (of words, where the strategy
+            is FIXED) at the end of a passage are repeated at the beginning of the next one.
+        strategy: where passages may end. What is said above of sections and paragraphs
+            holds for STRUCTURE and SEMANTIC; what is said of tables, code and headings for all.
+        embed: from n texts to (n, d) unit vectors; SEMANTIC needs it. What it raises goes up.
 
     Returns:
-        The parts (one per page, or about 20,000 characters each) and the passages, both in
-        document order. Joined, the spans of a passage are its text, apart from white space
-        between parts and a repeated table header.
+        The parts (one per page, or about 20,000 characters each; the same whatever the
+        other arguments) and the passages, both in document order. Joined, the spans of a
+        passage are its text, apart from white space between parts and a repeated table header.
 
     Raises:
-        ValueError: max_tokens is below 16, or overlap_tokens negative.
+        ValueError: max_tokens is below 16, overlap_tokens negative, or `embed` missing.
     """
+    if strategy is Strategy.SEMANTIC and embed is None:
+        raise ValueError("cutting by meaning needs a model to embed with")
     if max_tokens < _MIN_MAX_TOKENS or overlap_tokens < 0:
         raise ValueError(f"cannot chunk to {max_tokens} tokens, overlap {overlap_tokens}")
     layout = _Layout(parsed, tokenizer, max_heading_tokens=max_tokens // _HEADING_SHARE)
-    packer = _Packer(layout, tokenizer, max_tokens=max_tokens, overlap_tokens=overlap_tokens)
-    drafts = [draft for group in _groups(layout, packer) for draft in packer.drafts(group)]
+    packer = _Packer(
+        layout, tokenizer, max_tokens=max_tokens, overlap_tokens=overlap_tokens, strategy=strategy
+    )
+    if strategy in (Strategy.FIXED, Strategy.SENTENCE):
+        drafts = list(packer.drafts_of_all())
+    else:
+        groups = _groups(layout, packer)
+        if strategy is Strategy.SEMANTIC and embed is not None:
+            packer.turn_at(_turns(layout, groups, embed))
+        drafts = [draft for group in groups for draft in packer.drafts(group)]
     chunks = [replace(draft, ordinal=ordinal) for ordinal, draft in enumerate(drafts)]
     return layout.parts(), chunks
 
@@ -99,15 +135,16 @@ class _Layout:
         self.elements: list[Element] = []
         pieces: list[str] = []
         position = 0
+        before: Element | None = None
         for element in elements:
             offsets = tokenizer.offsets(element.text)
+            separator = _separator(before, element) if before else ""
+            before = element
             if element.kind is ElementKind.HEADING and len(offsets) + 2 > max_heading_tokens:
                 # Nobody writes headings this long; as text nothing of it is lost.
                 element = replace(element, kind=ElementKind.PARAGRAPH, level=0)
-            if self.elements:
-                separator = _separator(self.elements[-1], element)
-                pieces.append(separator)
-                position += len(separator)
+            pieces.append(separator)
+            position += len(separator)
             self._token_starts.extend(position + start for start, _ in offsets)
             self.starts.append(position)
             position += len(element.text)
@@ -127,6 +164,27 @@ class _Layout:
         index = bisect_left(self._token_starts, start) + count
         cut = self._token_starts[index] if index < len(self._token_starts) else end
         return min(cut, end)
+
+    def token_back(self, position: int, count: int) -> int:
+        """Where the token that stands `count` before the position begins; 0 if there is none."""
+        index = bisect_left(self._token_starts, position) - count
+        return self._token_starts[index] if index >= 0 else 0
+
+    def paths(self) -> list[tuple[str, ...]]:
+        """For each element the headings above it, itself left out."""
+        paths: list[tuple[str, ...]] = []
+        open_headings: list[Element] = []
+        path: tuple[str, ...] = ()
+        for element in self.elements:
+            if element.kind is not ElementKind.HEADING:
+                paths.append(path)
+                continue
+            while open_headings and open_headings[-1].level >= element.level:
+                open_headings.pop()
+            paths.append(tuple(heading.text for heading in open_headings))
+            open_headings.append(element)
+            path = tuple(heading.text for heading in open_headings)
+        return paths
 
     def element_at(self, position: int) -> int:
         """Number of the element that holds the position."""
@@ -289,6 +347,30 @@ def _joined(group: _Group, section: _Group) -> _Group | None:
     return _Group(group.path[:shared], group.headings[:shared], first, section.end)
 
 
+def _turns(layout: _Layout, groups: Sequence[_Group], embed: Embed) -> set[int]:
+    """Positions of the sentences with which the meaning turns; none in a very long document."""
+    runs = [_sentences_of(layout, group) for group in groups]
+    texts = [layout.text[start:end] for run in runs for start, end in run]
+    if not 0 < len(texts) <= MAX_SENTENCES_COMPARED:
+        return set()
+    vectors = embed(texts)
+    found: set[int] = set()
+    first = 0
+    for run in runs:
+        found.update(run[turn][0] for turn in turns(vectors[first : first + len(run)]))
+        first += len(run)
+    return found
+
+
+def _sentences_of(layout: _Layout, group: _Group) -> list[tuple[int, int]]:
+    return [
+        (layout.starts[number] + start, layout.starts[number] + end)
+        for number in range(group.first, group.end)
+        if layout.elements[number].kind in (ElementKind.PARAGRAPH, ElementKind.LIST_ITEM)
+        for start, end in sentence_spans(layout.elements[number].text)
+    ]
+
+
 # --- passages ----------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class _Unit:
@@ -306,9 +388,17 @@ class _Packer:
     """Cuts groups into passages of at most `max_tokens`."""
 
     def __init__(
-        self, layout: _Layout, tokenizer: Tokenizer, *, max_tokens: int, overlap_tokens: int
+        self,
+        layout: _Layout,
+        tokenizer: Tokenizer,
+        *,
+        max_tokens: int,
+        overlap_tokens: int,
+        strategy: Strategy,
     ) -> None:
         self._layout = layout
+        self._strategy = strategy
+        self._turns: Collection[int] = ()
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._overlap_tokens = min(overlap_tokens, max_tokens // 3)
@@ -326,13 +416,32 @@ class _Packer:
         """Whether it is one passage."""
         return self._tokens(group) <= self._budget(self._path(group.path))
 
+    def turn_at(self, positions: Collection[int]) -> None:
+        """Let passages end before the sentences that begin here."""
+        self._turns = positions
+
     def drafts(self, group: _Group) -> Iterator[ChunkDraft]:
         """The passages of one group, numbered 0."""
         path = self._path(group.path)
         budget = self._budget(path)
         units = [u for n in range(group.first, group.end) for u in self._units(n, budget)]
+        return self._pack(units, lambda _: path)
+
+    def drafts_of_all(self) -> Iterator[ChunkDraft]:
+        """The passages of the whole text, each under the headings at its beginning."""
+        paths = self._layout.paths()
+        # Room for the longest path that `_path` leaves, and its line end.
+        budget = self._max_tokens - self._max_tokens // _HEADING_SHARE - 1
+        units = [u for n in range(len(self._layout.elements)) for u in self._units(n, budget)]
+        return self._pack(units, lambda u: self._path(paths[self._layout.element_at(u.start)]))
+
+    def _pack(
+        self, units: list[_Unit], path_of: Callable[[_Unit], tuple[str, ...]]
+    ) -> Iterator[ChunkDraft]:
         position = 0
         while position < len(units):
+            path = path_of(units[position])
+            budget = self._budget(path)
             start = units[position].start
             if position:
                 start = self._overlap_start(units, position, budget)
@@ -408,6 +517,8 @@ class _Packer:
         start = own = units[position].start
         tokens = self._layout.tokens
         room = min(self._overlap_tokens, budget - tokens(own, units[position].end))
+        if self._strategy is Strategy.FIXED:
+            return self._words_before(units, position, room)
         for before in range(position - 1, -1, -1):
             unit = units[before]
             if not unit.is_prose or self._is_heading(unit) or tokens(unit.start, own) > room:
@@ -415,18 +526,42 @@ class _Packer:
             start = unit.start
         return start
 
+    def _words_before(self, units: Sequence[_Unit], position: int, room: int) -> int:
+        """The beginning of the last `room` tokens before the unit, at a word's beginning."""
+        own = start = units[position].start
+        if room <= 0:
+            return own
+        wanted = self._layout.token_back(own, room)
+        for before in range(position - 1, -1, -1):
+            if not units[before].is_prose or self._is_heading(units[before]):
+                break
+            start = units[before].start
+            if start <= wanted:
+                break
+        text = self._layout.text
+        start = max(start, wanted)
+        while start < own and start > 0 and not text[start - 1].isspace():
+            start += 1
+        return start
+
     def _is_heading(self, unit: _Unit) -> bool:
         element = self._layout.elements[self._layout.element_at(unit.start)]
         return element.kind is ElementKind.HEADING
 
-    def _fill(self, units: Sequence[_Unit], position: int, start: int, budget: int) -> int:
+    def _fill(self, units: list[_Unit], position: int, start: int, budget: int) -> int:
         """How far the passage that begins with `units[position]` goes; at least one unit."""
+        if self._strategy in (Strategy.FIXED, Strategy.SENTENCE):
+            return self._fill_up(units, position, start, budget)
         tokens = self._layout.tokens
         if header := units[position].header:
             budget -= self._count(header)
         end = position + 1
         while end < len(units) and tokens(start, units[end].end) <= budget:
             end += 1
+        for turn in range(position + 1, min(end + 1, len(units))):
+            is_small = tokens(start, units[turn - 1].end) * _SMALL_SHARE < budget
+            if units[turn].start in self._turns and not is_small:
+                return turn
         if end == len(units):
             return end
         rest = tokens(units[position].start, units[-1].end)
@@ -442,6 +577,26 @@ class _Packer:
                 break
             if units[candidate].begins_element and not self._is_heading(last):
                 return candidate
+        return end
+
+    def _fill_up(self, units: list[_Unit], position: int, start: int, budget: int) -> int:
+        """As far as there is room, to the last sentence or word, but no heading at the end."""
+        tokens = self._layout.tokens
+        if header := units[position].header:
+            budget -= self._count(header)
+        end = position + 1
+        while end < len(units) and tokens(start, units[end].end) <= budget:
+            end += 1
+        if end < len(units) and self._strategy is Strategy.FIXED and units[end].is_prose:
+            cut = self._layout.token_cut(start, units[end].end, budget)
+            text = self._layout.text
+            while cut > units[end].start and not text[cut - 1].isspace():
+                cut -= 1
+            if cut > units[end].start and not self._is_heading(units[end]):
+                _cut(units, end, cut, text)
+                return end + 1
+        while position + 1 < end < len(units) and self._is_heading(units[end - 1]):
+            end -= 1
         return end
 
     def _draft(
@@ -490,7 +645,14 @@ def _halve(units: list[_Unit], position: int, layout: _Layout) -> None:
     cut = layout.token_cut(unit.start, unit.end, layout.tokens(unit.start, unit.end) // 2)
     if not unit.start < cut < unit.end:
         cut = (unit.start + unit.end) // 2
-    first, second = replace(unit, end=cut), replace(unit, start=cut, begins_element=False)
+    _cut(units, position, cut, layout.text)
+
+
+def _cut(units: list[_Unit], position: int, cut: int, text: str) -> None:
+    """Replace a unit by what is before the cut, white space at its end left out, and after."""
+    unit = units[position]
+    end = _trimmed(text, unit.start, cut)[1] if text[cut - 1].isspace() else cut
+    first, second = replace(unit, end=end), replace(unit, start=cut, begins_element=False)
     units[position : position + 1] = [first, second]
 
 

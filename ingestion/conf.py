@@ -2,7 +2,7 @@
 
 from django.conf import settings
 
-from ingestion.types import IngestionSettings
+from ingestion.types import ChunkOptions, IngestionSettings
 
 
 def ingestion_settings() -> IngestionSettings:
@@ -15,8 +15,9 @@ def ingestion_settings() -> IngestionSettings:
         embedding_model=settings.EMBEDDING_MODEL,
         upload_max_bytes=settings.UPLOAD_MAX_MB * 1024 * 1024,
         disk_floor_bytes=settings.DISK_FLOOR_MB * 1024 * 1024,
-        chunk_max_tokens=settings.CHUNK_MAX_TOKENS,
-        chunk_overlap_tokens=settings.CHUNK_OVERLAP_TOKENS,
+        chunk=ChunkOptions(
+            max_tokens=settings.CHUNK_MAX_TOKENS, overlap_tokens=settings.CHUNK_OVERLAP_TOKENS
+        ),
         parse_timeout_seconds=settings.PARSE_TIMEOUT_SECONDS,
         parse_memory_bytes=settings.PARSE_MEMORY_MB * 1024 * 1024,
         lease_seconds=settings.INGEST_LEASE_SECONDS,

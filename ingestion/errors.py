@@ -5,7 +5,8 @@ IngestionError
 │   ├── ParseError          the file cannot be read: password, corrupt, no_text, empty,
 │   │                       unsupported, type_mismatch, too_large, too_slow, undecodable
 │   ├── ParserCrashed       the parser's own process died on this file: parser_crashed
-│   └── UploadRefused       the upload was not accepted: duplicate, too_large, empty, disk_full ...
+│   ├── UploadRefused       the upload was not accepted: duplicate, too_large, empty, disk_full ...
+│   └── RebuildRefused      a rebuild cannot begin, be put into use or be taken back now
 └── TransientError          retried: a service is away
     ├── VectorStoreError    Chroma does not answer, or answers with an error
     ├── LexicalIndexError   the lexical index cannot be read or written now
@@ -50,7 +51,20 @@ SENTENCES: dict[str, str] = {
     "see the details.",
     "inference_error": "The model server answered with an error. Processing goes on by itself.",
     "embedder_changed": "The model server now uses another embedding model than this corpus was "
-    "built with. Ask the administrator to set the former model again.",
+    "built with. Rebuild the corpus on its page “Index”, or ask the administrator to set the "
+    "former model again.",
+    "rebuild_running": "A rebuild of this corpus is under way. Wait until it is complete, or "
+    "cancel it.",
+    "nothing_to_rebuild": "No document of this corpus is ready, so there is nothing to rebuild. "
+    "What is uploaded now is cut as the settings say.",
+    "chunks_too_long": "The embedding model reads fewer tokens than that at once. Choose smaller "
+    "passages.",
+    "not_building": "There is no rebuild under way: it was cancelled, or is in use already. Load "
+    "the page again.",
+    "not_complete": "Documents are still being built. Wait until the rebuild is complete.",
+    "has_failed": "Some documents could not be built. Try them again, or say that the new index is "
+    "to be used without them.",
+    "nothing_to_roll_back_to": "There is no former index to go back to; it is kept for a day.",
     "database": "The database was busy or unreachable. Processing goes on by itself.",
     "file_missing": "The stored file is missing. Delete the document and upload the file again.",
     "not_found": "There is no such file. Check the path.",
@@ -111,6 +125,12 @@ class UploadRefused(PermanentError):
     ) -> None:
         super().__init__(message, code=code)
         self.document_id = document_id
+
+
+class RebuildRefused(PermanentError):
+    """A rebuild cannot begin, be put into use or be taken back now; nothing has changed."""
+
+    code = "not_building"
 
 
 class VectorStoreError(TransientError):

@@ -15,38 +15,60 @@ from inference.errors import InferenceRejected, InferenceTransientError, NoModel
 from inference.types import ModelInfo
 from ingestion.errors import EmbedderChanged, VectorStoreError
 from ingestion.models import Corpus, IndexGeneration
-from ingestion.types import PIPELINE_VERSION
+from ingestion.types import PIPELINE_VERSION, ChunkOptions
 from ingestion.vectors import VectorStore
 
 
 def current_generation(
-    corpus: Corpus, *, client: InferenceClient, store: VectorStore
+    corpus: Corpus, *, client: InferenceClient, store: VectorStore, site: ChunkOptions
 ) -> IndexGeneration:
     """The generation that new documents go to; made from the model server's embedder at first.
+
+    Args:
+        site: how documents are cut where the corpus does not say.
 
     Raises:
         InferenceError: there is none yet and the model server cannot say what it has.
     """
-    if live := _live(corpus):
+    if live := live_generation(corpus):
         return live
-    model = embedder(client)
-    # Text Embeddings Inference does not tell the dimension.
-    dimension = model.dimension or client.embed(["?"], lane="ingestion").shape[1]
+    made = new_generation(corpus, corpus.chunk_options(site=site), client=client)
     try:
         with transaction.atomic():
-            made = IndexGeneration.objects.create(
-                corpus=corpus,
-                embedding_model=model.model_id,
-                embedding_revision=model.revision,
-                dimension=dimension,
-                pipeline_version=PIPELINE_VERSION,
-            )
+            made.save(force_insert=True)
     except IntegrityError:  # another worker was first
         return corpus.generations.get(state=IndexGeneration.State.LIVE)
     # Only so that a question meanwhile finds an empty collection; indexing makes sure of it.
     with suppress(VectorStoreError):
         store.ensure(made.collection_name, made.dimension)
     return made
+
+
+def new_generation(
+    corpus: Corpus,
+    options: ChunkOptions,
+    *,
+    client: InferenceClient,
+    state: IndexGeneration.State = IndexGeneration.State.LIVE,
+) -> IndexGeneration:
+    """A generation for the model that the server has now, cut in this way; not saved.
+
+    Raises:
+        InferenceError: the model server cannot say what it has.
+    """
+    model = embedder(client)
+    return IndexGeneration(
+        corpus=corpus,
+        state=state,
+        embedding_model=model.model_id,
+        embedding_revision=model.revision,
+        # Text Embeddings Inference does not tell the dimension.
+        dimension=model.dimension or client.embed(["?"], lane="ingestion").shape[1],
+        pipeline_version=PIPELINE_VERSION,
+        chunk_strategy=options.strategy,
+        chunk_max_tokens=options.max_tokens,
+        chunk_overlap_tokens=options.overlap_tokens,
+    )
 
 
 def embedder(client: InferenceClient) -> ModelInfo:
@@ -78,5 +100,6 @@ def check_embedder(generation: IndexGeneration, model: ModelInfo) -> None:
         )
 
 
-def _live(corpus: Corpus) -> IndexGeneration | None:
+def live_generation(corpus: Corpus) -> IndexGeneration | None:
+    """The generation that questions go to; None while the corpus has none."""
     return corpus.generations.filter(state=IndexGeneration.State.LIVE).first()

@@ -15,9 +15,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from django.db import Error as DatabaseError
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
 
-from ingestion.models import Document
+from ingestion.models import Chunk, Document, DocumentBuild, IndexGeneration
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +32,26 @@ class LeaseLost(Exception):
 
 
 class Lease:
-    """One claimed document and the right to write to it."""
+    """One claimed document and the right to write to it.
+
+    `generation` is the one that the work is for, once it is known.
+    """
 
     def __init__(self, document: Document, *, seconds: int) -> None:
         self.document = document
+        self.generation: IndexGeneration | None = None
         self.seconds = seconds
         self.seen_at = time.monotonic()
+
+    @property
+    def row(self) -> Document | DocumentBuild:
+        """Where the state of this work stands."""
+        return self.document
+
+    @property
+    def chunks(self) -> QuerySet[Chunk]:
+        """The document's chunks in the generation that the work is for."""
+        return Chunk.objects.filter(document=self.document, generation=self.generation)
 
     def advance(self, **changes: Any) -> None:
         """Write `changes`, renew the lease, show a sign of life.
@@ -55,6 +71,50 @@ class Lease:
         """
         if not self.document.release(**changes):
             raise LeaseLost(f"document {self.document.pk}, claim {self.document.claims}")
+
+
+class BuildLease(Lease):
+    """A claimed document that is brought into a generation beside the live one.
+
+    The document's row holds the lease and stays as it is; the state is the build's. The right
+    to write ends with the lease, and when the generation is no longer being built.
+    """
+
+    def __init__(self, build: DocumentBuild, *, seconds: int) -> None:
+        super().__init__(build.document, seconds=seconds)
+        self.build = build
+        self.generation = build.generation
+
+    @property
+    def row(self) -> Document | DocumentBuild:
+        """Where the state of this work stands."""
+        return self.build
+
+    def advance(self, **changes: Any) -> None:
+        """As `Lease.advance`; the changes are the build's."""
+        with transaction.atomic():
+            super().advance()
+            self._write(changes)
+
+    def release(self, **changes: Any) -> None:
+        """As `Lease.release`; the changes are the build's."""
+        changes.pop("nudged_at", None)  # the document's alone, and cleared by the claim
+        with transaction.atomic():
+            self._write(changes)
+            super().release()
+
+    def _write(self, changes: dict[str, Any]) -> None:
+        if not changes:
+            return
+        if changes.get("state", self.build.state) != self.build.state:
+            changes["state_since"] = timezone.now()
+        mine = DocumentBuild.objects.filter(
+            pk=self.build.pk, generation__state=IndexGeneration.State.BUILDING
+        )
+        if not mine.update(**changes):
+            raise LeaseLost(f"generation {self.build.generation_id} is no longer being built")
+        for name, value in changes.items():
+            setattr(self.build, name, value)
 
 
 class Keeper:

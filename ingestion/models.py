@@ -13,19 +13,33 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q, Window
+from django.db.models import Exists, F, OuterRef, Q, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from ingestion.errors import SENTENCES
+from ingestion.types import ChunkOptions, Strategy
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
 
+# How long a generation that was live can be gone back to.
+KEPT_FOR_ROLLBACK = timedelta(days=1)
+
+
 def new_key() -> str:
     """A random name for what lies outside SQL: 16 hexadecimal digits."""
     return uuid.uuid4().hex[:16]
+
+
+class ChunkStrategy(models.TextChoices):
+    """`ingestion.types.Strategy` as people read it."""
+
+    STRUCTURE = Strategy.STRUCTURE, "Structure"
+    SENTENCE = Strategy.SENTENCE, "Sentences"
+    FIXED = Strategy.FIXED, "Fixed size"
+    SEMANTIC = Strategy.SEMANTIC, "Meaning"
 
 
 class CorpusQuerySet(models.QuerySet["Corpus"]):
@@ -60,6 +74,11 @@ class Corpus(models.Model):
         WARN = "warn", "Answer with a warning"
         REFUSE = "refuse", "Do not answer; show the closest passages"
 
+    class Context(models.TextChoices):
+        NONE = "none", "The passage alone"
+        NEIGHBOURS = "neighbours", "Its neighbours as well"
+        SECTION = "section", "Its section as well"
+
     name = models.CharField(max_length=120)
     description = models.CharField(max_length=500, blank=True)
     owner = models.ForeignKey(
@@ -78,6 +97,24 @@ class Corpus(models.Model):
         default=Doubtful.WARN,
         help_text="Decided by the reranker's threshold; without a reranker every question is "
         "answered.",
+    )
+    chunk_strategy = models.CharField(
+        max_length=10, choices=ChunkStrategy, default=ChunkStrategy.STRUCTURE
+    )
+    chunk_max_tokens = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Empty: as the site is set."
+    )
+    chunk_overlap_tokens = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Empty: as the site is set."
+    )
+    context = models.CharField(
+        max_length=10,
+        choices=Context,
+        default=Context.NONE,
+        help_text="What the language model reads around a chosen passage.",
+    )
+    context_max_tokens = models.PositiveIntegerField(
+        default=600, help_text="Most tokens of a passage with what stands around it."
     )
     created_at = models.DateTimeField(auto_now_add=True)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -98,17 +135,42 @@ class Corpus(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def chunk_options(self, *, site: ChunkOptions) -> ChunkOptions:
+        """How the next generation is to be cut; `site` fills in what is not set here."""
+        overlap = self.chunk_overlap_tokens
+        return ChunkOptions(
+            strategy=Strategy(self.chunk_strategy),
+            max_tokens=self.chunk_max_tokens or site.max_tokens,
+            overlap_tokens=site.overlap_tokens if overlap is None else overlap,
+        )
+
+
+class IndexGenerationQuerySet(models.QuerySet["IndexGeneration"]):
+    """Sets of generations."""
+
+    def due_for_purge(self) -> IndexGenerationQuerySet:
+        """Those that nobody can use any more."""
+        over = Q(
+            state=IndexGeneration.State.OLD, retired_at__lte=timezone.now() - KEPT_FOR_ROLLBACK
+        )
+        return self.filter(Q(state=IndexGeneration.State.DISCARDED) | over)
+
 
 class IndexGeneration(models.Model):
     """One build of a corpus's indexes with one embedding model and one way of chunking.
 
-    Questions go to the LIVE one. `key` names its Chroma collection and lexical folder.
+    BUILDING -> LIVE -> OLD -> (purged), OLD -> LIVE (rolled back); BUILDING, OLD -> DISCARDED
+
+    Questions go to the LIVE one. `key` names its Chroma collection and lexical folder. An OLD
+    one may become live again until a day after `retired_at`; then, and once it is DISCARDED,
+    it is purged.
     """
 
     class State(models.TextChoices):
         BUILDING = "building"
         LIVE = "live"
         OLD = "old"
+        DISCARDED = "discarded"
 
     corpus = models.ForeignKey(Corpus, on_delete=models.CASCADE, related_name="generations")
     key = models.CharField(max_length=32, unique=True, default=new_key, editable=False)
@@ -117,7 +179,15 @@ class IndexGeneration(models.Model):
     embedding_revision = models.CharField(max_length=80)
     dimension = models.PositiveIntegerField()
     pipeline_version = models.CharField(max_length=20)
+    chunk_strategy = models.CharField(
+        max_length=10, choices=ChunkStrategy, default=ChunkStrategy.STRUCTURE
+    )
+    chunk_max_tokens = models.PositiveIntegerField(default=256)
+    chunk_overlap_tokens = models.PositiveIntegerField(default=32)
     created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    objects = IndexGenerationQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -125,7 +195,12 @@ class IndexGeneration(models.Model):
                 fields=["corpus"],
                 condition=Q(state="live"),
                 name="one_live_generation_per_corpus",
-            )
+            ),
+            models.UniqueConstraint(
+                fields=["corpus"],
+                condition=Q(state="building"),
+                name="one_building_generation_per_corpus",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -135,6 +210,15 @@ class IndexGeneration(models.Model):
     def collection_name(self) -> str:
         """The Chroma collection of this generation."""
         return f"c-{self.key}"
+
+    @property
+    def chunk_options(self) -> ChunkOptions:
+        """How its documents are cut."""
+        return ChunkOptions(
+            strategy=Strategy(self.chunk_strategy),
+            max_tokens=self.chunk_max_tokens,
+            overlap_tokens=self.chunk_overlap_tokens,
+        )
 
 
 class DocumentQuerySet(models.QuerySet["Document"]):
@@ -171,16 +255,26 @@ class DocumentQuerySet(models.QuerySet["Document"]):
         not keep another's single file waiting. What waits before a retry is left out, and
         so are corpora being deleted, which go as a whole.
         """
-        now = timezone.now()
+        due = Q(retry_at=None) | Q(retry_at__lte=timezone.now())
+        return self.unfinished().filter(due)._fairly()
+
+    def to_build(self) -> DocumentQuerySet:
+        """Ready documents that a generation being built still lacks, in the same order."""
+        return self._buildable()._fairly()
+
+    def _buildable(self) -> DocumentQuerySet:
+        due = DocumentBuild.objects.due().filter(document=OuterRef("pk"))
+        return self.filter(Exists(due), state=Document.State.READY)
+
+    def _fairly(self) -> DocumentQuerySet:
         place = Window(
             RowNumber(),
             partition_by=[F("corpus__owner")],
             order_by=[F("created_at").asc(), F("pk").asc()],
         )
         return (
-            self.unfinished()
-            .unleased()
-            .filter(Q(retry_at=None) | Q(retry_at__lte=now), corpus__deleted_at=None)
+            self.unleased()
+            .filter(corpus__deleted_at=None)
             .annotate(place=place)
             .order_by("place", "created_at", "pk")
         )
@@ -192,10 +286,30 @@ class DocumentQuerySet(models.QuerySet["Document"]):
         lease, or under one that ran out. `claims` is the fencing token of every later
         write (`advance`, `finish`).
         """
+        return self.unfinished()._take(pk, lease_seconds=lease_seconds)
+
+    def claim_to_build(self, pk: int, *, lease_seconds: int) -> DocumentBuild | None:
+        """Take a ready document for the generation being built, or return None.
+
+        The same lease and the same fencing token as those of `claim`, so that nobody else
+        has the document meanwhile, and a person's delete wins here, too.
+        """
+        document = self._buildable()._take(pk, lease_seconds=lease_seconds)
+        if document is None:
+            return None
+        build = DocumentBuild.objects.due().filter(document=document)
+        build.update(claims=document.claims)
+        found = build.select_related("generation", "generation__corpus").first()
+        if found is None:  # cancelled in this moment
+            document.release()
+            return None
+        found.document = document
+        return found
+
+    def _take(self, pk: int, *, lease_seconds: int) -> Document | None:
         now = timezone.now()
         taken = (
-            self.unfinished()
-            .unleased()
+            self.unleased()
             .filter(pk=pk)
             .update(
                 lease_until=now + timedelta(seconds=lease_seconds),
@@ -203,7 +317,7 @@ class DocumentQuerySet(models.QuerySet["Document"]):
                 nudged_at=None,  # the message did its work: if the worker dies, nudge anew
             )
         )
-        return self.select_related("corpus").get(pk=pk) if taken else None
+        return Document.objects.select_related("corpus").get(pk=pk) if taken else None
 
 
 class Document(models.Model):
@@ -336,10 +450,78 @@ class Document(models.Model):
         return True
 
 
+class DocumentBuildQuerySet(models.QuerySet["DocumentBuild"]):
+    """Documents on their way into generations that are not live."""
+
+    def unfinished(self) -> DocumentBuildQuerySet:
+        """Those that still have work to be done on them."""
+        return self.filter(state__in=Document.WORK_STATES)
+
+    def due(self) -> DocumentBuildQuerySet:
+        """Those of generations being built that could be worked on now."""
+        return self.unfinished().filter(
+            Q(retry_at=None) | Q(retry_at__lte=timezone.now()),
+            generation__state=IndexGeneration.State.BUILDING,
+        )
+
+    def held(self) -> DocumentBuildQuerySet:
+        """Those that a worker is at."""
+        return self.filter(document__claims=F("claims"), document__lease_until__gte=timezone.now())
+
+
+class DocumentBuild(models.Model):
+    """How far one document is in a generation that is not live.
+
+    The same states as the document's own, which are about the live generation. For a
+    generation being built this row is the outbox; for an old one it says which documents
+    were complete in it when it was retired. `claims` is the document's claim under which a
+    worker last took it.
+    """
+
+    generation = models.ForeignKey(IndexGeneration, on_delete=models.CASCADE, related_name="builds")
+    document = models.ForeignKey(Document, on_delete=models.CASCADE, related_name="builds")
+    state = models.CharField(max_length=12, choices=Document.State, default=Document.State.RECEIVED)
+    state_since = models.DateTimeField(default=timezone.now)
+    error_code = models.CharField(max_length=40, blank=True)
+    error_detail = models.TextField(blank=True)
+    progress_done = models.PositiveIntegerField(default=0)
+    progress_total = models.PositiveIntegerField(default=0)
+    claims = models.PositiveIntegerField(default=0)
+    crashes = models.PositiveIntegerField(default=0)
+    retry_at = models.DateTimeField(null=True, blank=True)
+    title = models.CharField(max_length=500, blank=True)
+    pages = models.PositiveIntegerField(default=0)
+    chunk_count = models.PositiveIntegerField(default=0)
+
+    objects = DocumentBuildQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["generation", "document"], name="one_build_per_generation"
+            )
+        ]
+        indexes = [models.Index(fields=["generation", "state"])]
+
+    def __str__(self) -> str:
+        return f"{self.document} in {self.generation}: {self.state}"
+
+    @property
+    def error_sentence(self) -> str:
+        """What a person reads about a failure; empty when there is none."""
+        if not self.error_code:
+            return ""
+        return SENTENCES.get(self.error_code, SENTENCES["internal_error"])
+
+
 class DocumentPart(models.Model):
-    """A stretch of a document's extracted text: one page, or about 20,000 characters."""
+    """A stretch of a document's extracted text: one page, or about 20,000 characters.
+
+    Of one generation, because its passages say where they stand in these very characters.
+    """
 
     document = models.ForeignKey(Document, on_delete=models.CASCADE, related_name="parts")
+    generation = models.ForeignKey(IndexGeneration, on_delete=models.CASCADE, related_name="parts")
     ordinal = models.PositiveIntegerField()
     page = models.PositiveIntegerField(null=True)
     text = models.TextField()
@@ -347,7 +529,9 @@ class DocumentPart(models.Model):
     class Meta:
         ordering = ["ordinal"]
         constraints = [
-            models.UniqueConstraint(fields=["document", "ordinal"], name="one_part_per_ordinal")
+            models.UniqueConstraint(
+                fields=["document", "generation", "ordinal"], name="one_part_per_ordinal"
+            )
         ]
 
     def __str__(self) -> str:

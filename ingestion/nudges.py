@@ -18,7 +18,7 @@ from django.db.models import Q
 from django.utils import timezone
 from kombu.exceptions import KombuError
 
-from ingestion.models import Corpus, Document, DocumentQuerySet
+from ingestion.models import Corpus, Document, IndexGeneration
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ BROKER_ERRORS = (KombuError, redis.RedisError, OSError)
 
 
 def nudge_waiting() -> int:
-    """Send messages for waiting documents while the queue has room. Returns how many.
+    """Tell workers of waiting documents while the queue has room, rebuilds last. Returns how many.
 
     A broker that is away is logged and not an error: whoever calls this has done their part
     with the commit of the row.
@@ -37,8 +37,10 @@ def nudge_waiting() -> int:
     sent = 0
     try:
         room = QUEUE_ROOM - messages_waiting()
-        for pk in _due()[: max(0, room)].values_list("pk", flat=True):
-            sent += _nudge(pk)
+        for due in (Document.objects.in_turn(), Document.objects.to_build()):
+            left = max(0, room - sent)
+            for pk in due.filter(_unguarded())[:left].values_list("pk", flat=True):
+                sent += _nudge(pk)
     except BROKER_ERRORS as exc:
         logger.warning("no worker could be told of waiting documents: %s", exc)
     return sent
@@ -51,6 +53,15 @@ def nudge_deleted_corpora() -> None:
             current_app.send_task("ingestion.tasks.purge_corpus", [pk])
     except BROKER_ERRORS as exc:
         logger.warning("no worker could be told of deleted corpora: %s", exc)
+
+
+def nudge_generations() -> None:
+    """Send a message for each generation that is to be purged. A broker that is away is logged."""
+    try:
+        for pk in IndexGeneration.objects.due_for_purge().values_list("pk", flat=True):
+            current_app.send_task("ingestion.tasks.purge_generation", [pk])
+    except BROKER_ERRORS as exc:
+        logger.warning("no worker could be told of retired indexes: %s", exc)
 
 
 def messages_waiting() -> int:
@@ -68,10 +79,6 @@ def worker_answers(timeout_seconds: float) -> bool:
         return bool(current_app.control.ping(timeout=timeout_seconds))
     except BROKER_ERRORS:
         return False
-
-
-def _due() -> DocumentQuerySet:
-    return Document.objects.in_turn().filter(_unguarded())
 
 
 def _unguarded() -> Q:

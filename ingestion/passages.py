@@ -8,22 +8,33 @@ from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 from ingestion.types import Passage, Span
 
 
-def resolve(chunk_ids: Iterable[str], *, corpora: Collection[Corpus]) -> dict[str, Passage]:
+def resolve(
+    chunk_ids: Iterable[str],
+    *,
+    corpora: Collection[Corpus],
+    generations: Collection[int] | None = None,
+) -> dict[str, Passage]:
     """The passages of these ids that may be shown, by id.
 
-    An id counts if it belongs to the live generation of one of these corpora and to a
-    searchable document (ready, enabled). All others, unknown ones included, are left
-    out: an index may lag behind SQL, and SQL is the truth. One query, however many ids.
+    An id counts if it belongs to the live generation of one of these corpora, or to the
+    generations named, and to a searchable document (ready, enabled). All others, unknown ones
+    included, are left out: an index may lag behind SQL, and SQL is the truth. One query,
+    however many ids.
 
     Args:
         chunk_ids: what the indexes returned; repeats are harmless.
         corpora: corpora that the asking person may read.
+        generations: ids of those that were searched, which counts where another one became
+            live meanwhile.
     """
+    searched = IndexGeneration.objects.filter(corpus__in=corpora)
+    if generations is None:
+        searched = searched.filter(state=IndexGeneration.State.LIVE)
+    else:
+        searched = searched.filter(pk__in=generations)
     chunks = Chunk.objects.filter(
         pk__in=set(chunk_ids),
-        generation__in=IndexGeneration.objects.filter(
-            corpus__in=corpora, state=IndexGeneration.State.LIVE
-        ),
+        generation__in=searched,
         document__in=Document.objects.searchable(),
     ).values_list(
         "pk",

@@ -6,6 +6,9 @@ all are embedded in shared requests, in order, and each document is indexed as s
 passage is embedded. So a hundred short files cost a few requests, and as every document of the
 turn is under a lease of its own, what goes wrong with one is recorded on that one and no two
 workers embed the same passage.
+
+A document that is ready is worked on in the same way where a generation beside the live one
+lacks it; then the outcome is recorded with that generation's build, and the document stays ready.
 """
 
 from __future__ import annotations
@@ -28,9 +31,9 @@ from inference.errors import InferenceError, InferenceRejected
 from inference.types import ModelInfo
 from ingestion import stages
 from ingestion.errors import ParserCrashed, PermanentError, TransientError
-from ingestion.generations import check_embedder, embedder
-from ingestion.lease import PATIENCE_SECONDS, Keeper, Lease, LeaseLost
-from ingestion.models import Document, IndexGeneration
+from ingestion.generations import check_embedder, current_generation, embedder
+from ingestion.lease import PATIENCE_SECONDS, BuildLease, Keeper, Lease, LeaseLost
+from ingestion.models import Document, DocumentBuild, IndexGeneration
 from ingestion.purge import purge_document
 
 logger = logging.getLogger(__name__)
@@ -76,13 +79,16 @@ class _Job:
     """One document of a turn. `waiting` holds the ids of its chunks without an embedding."""
 
     lease: Lease
-    generation: IndexGeneration | None = None
     waiting: list[str] = field(default_factory=list)
     is_open: bool = True
 
     @property
     def document(self) -> Document:
         return self.lease.document
+
+    @property
+    def generation(self) -> IndexGeneration | None:
+        return self.lease.generation
 
 
 class _Turn:
@@ -96,27 +102,34 @@ class _Turn:
 
     def take(self, document_id: int) -> bool:
         """Claim a document and bring it to where it can be embedded; or purge it."""
-        seconds = self._given.settings.lease_seconds
-        document = Document.objects.claim(document_id, lease_seconds=seconds)
-        if document is None:
+        lease = self._claim(document_id)
+        if lease is None:
             return False
-        job = _Job(Lease(document, seconds=seconds))
+        job = _Job(lease)
         self._jobs.append(job)
         self._keeper.hold(job.lease)
         self._attempt(job, self._prepare)
         return True
+
+    def _claim(self, document_id: int) -> Lease | None:
+        seconds = self._given.settings.lease_seconds
+        if document := Document.objects.claim(document_id, lease_seconds=seconds):
+            return Lease(document, seconds=seconds)
+        if build := Document.objects.claim_to_build(document_id, lease_seconds=seconds):
+            return BuildLease(build, seconds=seconds)
+        return None
 
     def read_ahead(self) -> None:
         """Take further documents while there is room in the first request for their passages."""
         until = time.monotonic() + READ_AHEAD_SECONDS
         if not 0 < len(self._waiting()) < PASSAGES_PER_REQUEST:
             return
-        small = Document.objects.in_turn().filter(size_bytes__lte=READ_AHEAD_BYTES)
-        others = small.exclude(state=State.DELETING).values_list("pk", flat=True)
-        for pk in others[:READ_AHEAD_DOCUMENTS]:
-            if len(self._waiting()) >= PASSAGES_PER_REQUEST or time.monotonic() > until:
-                return
-            self.take(pk)
+        for listed in (Document.objects.in_turn(), Document.objects.to_build()):
+            small = listed.filter(size_bytes__lte=READ_AHEAD_BYTES).exclude(state=State.DELETING)
+            for pk in small.values_list("pk", flat=True)[:READ_AHEAD_DOCUMENTS]:
+                if len(self._waiting()) >= PASSAGES_PER_REQUEST or time.monotonic() > until:
+                    return
+                self.take(pk)
 
     def embed_and_index(self) -> None:
         """Embed what waits, in shared requests, and index each document that is complete."""
@@ -143,12 +156,16 @@ class _Turn:
             purge_document(job.lease, self._given.settings)
             job.is_open = False
             return
-        job.lease.advance(error_code="", error_detail="", retry_at=None)
-        is_read = document.state in (State.EMBEDDING, State.INDEXING)
-        if not is_read or not stages.chunks_are_current(document):
-            stages.read(job.lease, self._given)
-        job.generation = stages.generation_of(document)
-        job.waiting = stages.unembedded(document)
+        lease, given = job.lease, self._given
+        if lease.generation is None:
+            lease.generation = current_generation(
+                document.corpus, client=given.client, store=given.store, site=given.settings.chunk
+            )
+        lease.advance(error_code="", error_detail="", retry_at=None)
+        is_read = lease.row.state in (State.EMBEDDING, State.INDEXING)
+        if not is_read or not lease.chunks.exists():
+            stages.read(lease, given)
+        job.waiting = stages.unembedded(lease)
 
     def _index_complete(self) -> None:
         for job in self._jobs:
@@ -159,7 +176,8 @@ class _Turn:
         stages.index(job.lease, self._given)
         job.is_open = False
         self._keeper.let_go(job.lease)
-        logger.info("document %d ready: %d passages", job.document.pk, job.document.chunk_count)
+        row = job.lease.row
+        logger.info("document %d %s: %d passages", job.document.pk, row.state, row.chunk_count)
 
     def _embed(self, batch: Sequence[tuple[_Job, str]]) -> None:
         """Embed these passages and store what comes back with each document they belong to."""
@@ -203,7 +221,7 @@ class _Turn:
         if isinstance(exc, LeaseLost):
             self._lost(job)
             return
-        outcome = _outcome(job.document, exc)
+        outcome = _outcome(job.lease.row, exc)
         if outcome.get("error_code") == "internal_error":
             logger.error("document %d: %s", job.document.pk, exc, exc_info=exc)
         else:
@@ -230,8 +248,13 @@ class _Turn:
         )
         if document.state != State.DELETING and deleted.exists():
             document.state = State.DELETING
+            self._keeper.let_go(job.lease)
+            job.lease = Lease(document, seconds=job.lease.seconds)
+            self._keeper.hold(job.lease)
             job.is_open = True
             self._attempt(job, self._prepare)
+        elif isinstance(job.lease, BuildLease):
+            document.release()  # the rebuild was cancelled; the document is free for others
         self._keeper.let_go(job.lease)
 
 
@@ -247,8 +270,8 @@ def _keep(job: _Job, *, ids: Sequence[str], embedded: dict[str, bytes]) -> None:
     stages.keep_embeddings(job.lease, found, left=len(job.waiting))
 
 
-def _outcome(document: Document, exc: Exception) -> dict[str, Any]:
-    """The changes to a document's row that an error means."""
+def _outcome(row: Document | DocumentBuild, exc: Exception) -> dict[str, Any]:
+    """The changes to the row that an error means."""
     code = getattr(exc, "code", "") or "internal_error"
     detail = f"{type(exc).__name__}: {exc}"
     if isinstance(exc, (OperationalError, InterfaceError)):
@@ -257,10 +280,10 @@ def _outcome(document: Document, exc: Exception) -> dict[str, Any]:
         code = "internal_error"
         detail = "".join(traceback.format_exception(exc))[-DETAIL_CHARACTERS:]
     recorded = {"error_code": code, "error_detail": detail[:DETAIL_CHARACTERS], "nudged_at": None}
-    if document.state == State.DELETING or code == "database" or _will_pass(exc):
-        return {**recorded, "retry_at": _retry_at(document)}
+    if row.state == State.DELETING or code == "database" or _will_pass(exc):
+        return {**recorded, "retry_at": _retry_at(row)}
     if isinstance(exc, ParserCrashed):
-        crashes = document.crashes + 1
+        crashes = row.crashes + 1
         if crashes < MAX_CRASHES:
             return {**recorded, "error_code": "", "state": State.RECEIVED, "crashes": crashes}
         return {**recorded, "state": State.QUARANTINED, "crashes": crashes}
@@ -274,9 +297,9 @@ def _will_pass(exc: Exception) -> bool:
     return isinstance(exc, (TransientError, InferenceError))
 
 
-def _retry_at(document: Document) -> datetime:
+def _retry_at(row: Document | DocumentBuild) -> datetime:
     """When to try again: half the time that the stage has lasted by now, within bounds."""
     now = timezone.now()
     shortest, longest = RETRY_SECONDS
-    lasted = (now - document.state_since).total_seconds()
+    lasted = (now - row.state_since).total_seconds()
     return now + timedelta(seconds=min(longest, max(shortest, lasted / 2)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ingestion.models import Chunk, Document, DocumentPart
+from ingestion.models import Chunk, Document, IndexGeneration
 from ingestion.types import Span
 
 
@@ -97,7 +97,13 @@ def open_part(document: Document, *, number: int | None, chunk: Chunk | None) ->
             or the beginning.
         chunk: the passage to mark.
     """
-    rows = list(document.parts.values_list("ordinal", "page"))
+    # A passage stands in the text of its own generation, which need not be the live one now.
+    mine = document.parts.filter(
+        **{"generation": chunk.generation_id}
+        if chunk
+        else {"generation__state": IndexGeneration.State.LIVE}
+    )
+    rows = list(mine.values_list("ordinal", "page"))
     if not rows:
         return None
     parts = _numbered([page for _, page in rows])
@@ -108,7 +114,7 @@ def open_part(document: Document, *, number: int | None, chunk: Chunk | None) ->
     else:
         index = min(range(len(parts)), key=lambda i: abs(parts[i][0] - number))
     ordinal = rows[index][0]
-    text = DocumentPart.objects.get(document=document, ordinal=ordinal).text
+    text = mine.get(ordinal=ordinal).text
     here = [(span.start, span.end) for span in spans if span.part == ordinal]
     return View(parts=parts, index=index, text=stretches(text, here), is_marked=bool(here))
 

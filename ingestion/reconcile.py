@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingestion import blobs, nudges
+from ingestion import blobs, nudges, rebuild
 from ingestion.conf import ingestion_settings
 
 
@@ -14,4 +14,6 @@ def reconcile() -> int:
     """
     blobs.sweep_drafts(ingestion_settings().blobs_dir)
     nudges.nudge_deleted_corpora()
+    nudges.nudge_generations()
+    rebuild.list_missing()
     return nudges.nudge_waiting()

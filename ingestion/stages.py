@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from django.db import transaction
 from django.utils import timezone
+from numpy.typing import NDArray
 
 from inference.client import InferenceClient, shared_client
 from inference.errors import InferenceTransientError
@@ -30,10 +32,17 @@ from ingestion.errors import (
     TransientError,
     VectorStoreError,
 )
-from ingestion.generations import current_generation
-from ingestion.lease import Lease
+from ingestion.generations import check_embedder, embedder
+from ingestion.lease import BuildLease, Lease
 from ingestion.lexical import LexicalEntry
-from ingestion.models import Chunk, Document, DocumentPart, IndexGeneration
+from ingestion.models import (
+    Chunk,
+    Corpus,
+    Document,
+    DocumentBuild,
+    DocumentPart,
+    IndexGeneration,
+)
 from ingestion.parsing import Format, parse_in_child, sniff
 from ingestion.purge import lexical_index
 from ingestion.tokenizer import PassageTokenizer, load_tokenizer
@@ -50,6 +59,7 @@ from ingestion.vectors import WRITE_BATCH, VectorStore, shared_store
 
 State = Document.State
 ROWS_AT_ONCE = 500
+SENTENCES_AT_ONCE = 256
 # The model server may be busy with other people's questions, which go first.
 EMBED_SECONDS = 120.0
 
@@ -76,14 +86,17 @@ def tools() -> Tools:
 def read(lease: Lease, given: Tools) -> None:
     """PARSING and CHUNKING: from the file to parts and chunks in SQL; then EMBEDDING.
 
+    The chunks are those of the lease's generation, cut as that says.
+
     Raises:
         ParseError, ParserCrashed: the file is to blame.
-        InferenceError: the corpus is new and the model server cannot say what it has.
+        InferenceError, EmbedderChanged: it is cut by meaning, and the generation's model
+            is not to be had.
         VectorStoreError: passages of an earlier run could not be removed.
         LeaseLost: the document is somebody else's by now.
     """
     document, settings = lease.document, given.settings
-    generation = current_generation(document.corpus, client=given.client, store=given.store)
+    generation = _generation(lease)
     lease.advance(state=State.PARSING, progress_done=0, progress_total=0)
     path = blobs.blob_file(settings.blobs_dir, document.blob_key)
     if not path.is_file():
@@ -98,36 +111,26 @@ def read(lease: Lease, given: Tools) -> None:
         workdir=workdir,
     )
     lease.advance(state=State.CHUNKING)
+    options = generation.chunk_options
     parts, drafts = chunk(
         parsed,
         tokenizer=_tokenizer(settings),
-        max_tokens=settings.chunk_max_tokens,
-        overlap_tokens=settings.chunk_overlap_tokens,
+        max_tokens=options.max_tokens,
+        overlap_tokens=options.overlap_tokens,
+        strategy=options.strategy,
+        embed=lambda texts: _embed_sentences(texts, lease, given),
     )
     if not drafts:
         raise ParseError("no passages", code="no_text")
     chunks = [_chunk_row(document, generation, draft) for draft in drafts]
-    _forget_other_vectors(document, {row.pk for row in chunks}, given.store)
+    _forget_other_vectors(lease, {row.pk for row in chunks}, given.store)
     _replace(lease, parsed, parts, chunks)
 
 
-def chunks_are_current(document: Document) -> bool:
-    """Whether the document's chunks are those of the corpus's live generation."""
-    generations = set(document.chunks.values_list("generation__state", flat=True).distinct())
-    return generations == {IndexGeneration.State.LIVE}
-
-
-def unembedded(document: Document) -> list[str]:
+def unembedded(lease: Lease) -> list[str]:
     """The ids of the chunks that have no embedding yet, in order."""
     return list(
-        document.chunks.filter(embedding=None).order_by("ordinal").values_list("pk", flat=True)
-    )
-
-
-def generation_of(document: Document) -> IndexGeneration:
-    """The generation that the document's chunks belong to."""
-    return IndexGeneration.objects.select_related("corpus").get(
-        pk=document.chunks.values_list("generation", flat=True)[:1]
+        lease.chunks.filter(embedding=None).order_by("ordinal").values_list("pk", flat=True)
     )
 
 
@@ -164,7 +167,7 @@ def keep_embeddings(lease: Lease, embeddings: dict[str, bytes], *, left: int) ->
     Raises:
         LeaseLost: nothing was stored.
     """
-    total = lease.document.chunk_count
+    total = lease.row.chunk_count
     with transaction.atomic():
         lease.advance(
             state=State.EMBEDDING, progress_done=max(0, total - left), progress_total=total
@@ -182,22 +185,60 @@ def index(lease: Lease, given: Tools) -> None:
         VectorStoreError, LexicalIndexError: a store is away, or did not keep what it took.
         LeaseLost: the document is somebody else's by now.
     """
-    document = lease.document
-    generation = generation_of(document)
-    lease.advance(state=State.INDEXING, progress_done=0, progress_total=document.chunk_count)
+    generation = _generation(lease)
+    lease.advance(state=State.INDEXING, progress_done=0, progress_total=lease.row.chunk_count)
     ids = _index_vectors(lease, generation, given.store)
-    _index_words(document, generation, given.settings)
-    lease.release(
-        state=State.READY,
-        ready_at=timezone.now(),
-        chunk_count=len(ids),
-        progress_done=len(ids),
-        progress_total=len(ids),
-        error_code="",
-        error_detail="",
-        crashes=0,
-        retry_at=None,
-    )
+    _index_words(lease, generation, given.settings)
+    done = {
+        "state": State.READY,
+        "chunk_count": len(ids),
+        "progress_done": len(ids),
+        "progress_total": len(ids),
+        "error_code": "",
+        "error_detail": "",
+        "crashes": 0,
+        "retry_at": None,
+    }
+    if isinstance(lease, BuildLease):
+        lease.release(**done)
+    else:
+        _publish(lease, generation, {**done, "ready_at": timezone.now()})
+
+
+def _publish(lease: Lease, generation: IndexGeneration, done: dict[str, Any]) -> None:
+    """READY, if the generation is still the live one; otherwise from the beginning for that.
+
+    The corpus's row is locked, as it is where generations begin and change places: a document
+    is ready in the live one, and on the list of one that is being built, or not ready yet.
+    """
+    with transaction.atomic():
+        Corpus.objects.select_for_update().get(pk=generation.corpus_id)
+        others = IndexGeneration.objects.filter(corpus=generation.corpus_id)
+        if not others.filter(pk=generation.pk, state=IndexGeneration.State.LIVE).exists():
+            lease.release(state=State.RECEIVED, nudged_at=None)
+            return
+        lease.release(**done)
+        building = others.filter(state=IndexGeneration.State.BUILDING)
+        DocumentBuild.objects.bulk_create(
+            [DocumentBuild(generation=row, document=lease.document) for row in building],
+            ignore_conflicts=True,
+        )
+
+
+def _generation(lease: Lease) -> IndexGeneration:
+    assert lease.generation is not None  # set when the work began
+    return lease.generation
+
+
+def _embed_sentences(texts: Sequence[str], lease: Lease, given: Tools) -> NDArray[np.float32]:
+    """Vectors of sentences, which are only compared with each other and then forgotten."""
+    check_embedder(_generation(lease), embedder(given.client))
+    vectors = []
+    for start in range(0, len(texts), SENTENCES_AT_ONCE):
+        lease.advance()
+        batch = texts[start : start + SENTENCES_AT_ONCE]
+        vectors.append(given.client.embed(batch, lane="ingestion", timeout_seconds=EMBED_SECONDS))
+    return np.concatenate(vectors)
 
 
 def _tokenizer(settings: IngestionSettings) -> PassageTokenizer:
@@ -228,19 +269,18 @@ def _chunk_row(document: Document, generation: IndexGeneration, draft: ChunkDraf
     )
 
 
-def _forget_other_vectors(document: Document, kept: set[str], store: VectorStore) -> None:
+def _forget_other_vectors(lease: Lease, kept: set[str], store: VectorStore) -> None:
     """Remove vectors of passages that this run no longer makes, while SQL still names them."""
-    for generation in IndexGeneration.objects.filter(chunks__document=document).distinct():
-        earlier = document.chunks.filter(generation=generation)
-        stale = [pk for pk in earlier.values_list("pk", flat=True) if pk not in kept]
-        store.delete(generation.collection_name, stale)
+    earlier = lease.chunks.values_list("pk", flat=True)
+    stale = [pk for pk in earlier if pk not in kept]
+    store.delete(_generation(lease).collection_name, stale)
 
 
 def _replace(
     lease: Lease, parsed: ParsedDocument, parts: Sequence[PartDraft], chunks: Sequence[Chunk]
 ) -> None:
-    """Put these parts and chunks in place of all earlier ones, at once or not at all."""
-    document = lease.document
+    """Put these parts and chunks in place of earlier ones of the generation, or do nothing."""
+    document, generation = lease.document, _generation(lease)
     with transaction.atomic():
         lease.advance(
             state=State.EMBEDDING,
@@ -250,15 +290,19 @@ def _replace(
             progress_done=0,
             progress_total=len(chunks),
         )
-        done = dict(document.chunks.exclude(embedding=None).values_list("pk", "embedding"))
+        done = dict(lease.chunks.exclude(embedding=None).values_list("pk", "embedding"))
         for row in chunks:
             row.embedding = done.get(row.pk)
-        document.chunks.all().delete()
-        document.parts.all().delete()
+        lease.chunks.delete()
+        document.parts.filter(generation=generation).delete()
         DocumentPart.objects.bulk_create(
             [
                 DocumentPart(
-                    document=document, ordinal=part.ordinal, page=part.page, text=part.text
+                    document=document,
+                    generation=generation,
+                    ordinal=part.ordinal,
+                    page=part.page,
+                    text=part.text,
                 )
                 for part in parts
             ],
@@ -271,7 +315,7 @@ def _index_vectors(lease: Lease, generation: IndexGeneration, store: VectorStore
     """Add the vectors that the store lacks; returns all ids, seen there afterwards."""
     name = generation.collection_name
     store.ensure(name, generation.dimension)
-    rows = lease.document.chunks.order_by("ordinal")
+    rows = lease.chunks.order_by("ordinal")
     ids = list(rows.values_list("pk", flat=True))
     for start in range(0, len(ids), WRITE_BATCH):
         lease.advance(progress_done=start)  # also the fence before a write that has none
@@ -284,13 +328,12 @@ def _index_vectors(lease: Lease, generation: IndexGeneration, store: VectorStore
     return ids
 
 
-def _index_words(
-    document: Document, generation: IndexGeneration, settings: IngestionSettings
-) -> None:
+def _index_words(lease: Lease, generation: IndexGeneration, settings: IngestionSettings) -> None:
+    document = lease.document
     lexical = lexical_index(generation, settings)
     entries = [
         LexicalEntry(pk, passage_text(heading_path=heading_path, text=text))
-        for pk, heading_path, text in document.chunks.order_by("ordinal").values_list(
+        for pk, heading_path, text in lease.chunks.order_by("ordinal").values_list(
             "pk", "heading_path", "text"
         )
     ]

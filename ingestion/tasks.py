@@ -3,6 +3,7 @@
 task             soft / hard limit   expires   runs twice
 ingest_document  14 / 15 min         never     harmless: only the claimer works
 purge_corpus     9 / 10 min          60 s      harmless: every step may be repeated
+purge_generation 9 / 10 min          60 s      harmless: every step may be repeated
 reconcile        50 / 60 s           60 s      harmless: a nudge guard per row
 
 None is retried by Celery: what did not finish is found by `reconcile`.
@@ -16,7 +17,7 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_ready
 
-from ingestion import nudges, pipeline, purge
+from ingestion import nudges, pipeline, purge, retirement
 from ingestion import reconcile as reconciliation
 from ingestion.conf import ingestion_settings
 from ingestion.errors import TransientError
@@ -38,6 +39,15 @@ def purge_corpus(corpus_id: int) -> None:
         purge.purge_corpus(corpus_id, ingestion_settings())
     except TransientError as exc:
         logger.warning("corpus %d waits to be purged: %s", corpus_id, exc)
+
+
+@shared_task(ignore_result=True, soft_time_limit=9 * 60, time_limit=10 * 60, expires=60)
+def purge_generation(generation_id: int) -> None:
+    """Purge a retired index; what cannot be done now is done at a later reconciliation."""
+    try:
+        retirement.purge_generation(generation_id, ingestion_settings())
+    except TransientError as exc:
+        logger.warning("generation %d waits to be purged: %s", generation_id, exc)
 
 
 @shared_task(ignore_result=True, soft_time_limit=50, time_limit=60, expires=60)

@@ -10,6 +10,27 @@ from pathlib import Path
 PIPELINE_VERSION = "1"
 
 
+class Strategy(StrEnum):
+    """Where a document may be cut into passages."""
+
+    STRUCTURE = "structure"
+    SENTENCE = "sentence"
+    FIXED = "fixed"
+    SEMANTIC = "semantic"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOptions:
+    """How documents are cut: at what, into passages of how many tokens, repeating how many.
+
+    `max_tokens` bounds heading path, text and special tokens together.
+    """
+
+    strategy: Strategy = Strategy.STRUCTURE
+    max_tokens: int = 256
+    overlap_tokens: int = 32
+
+
 class ElementKind(StrEnum):
     """What a piece of a document is, for structure-aware chunking."""
 
@@ -100,8 +121,7 @@ class IngestionSettings:
     embedding_model: str
     upload_max_bytes: int
     disk_floor_bytes: int
-    chunk_max_tokens: int
-    chunk_overlap_tokens: int
+    chunk: ChunkOptions
     parse_timeout_seconds: int
     parse_memory_bytes: int
     lease_seconds: int

@@ -64,8 +64,9 @@ class VectorSearch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One corpus with the indexes of its live generation."""
+    """One corpus with the indexes of the generation that is searched."""
 
+    generation_id: int
     corpus: str
     language: str
     lexical_folder: Path
@@ -174,11 +175,8 @@ def search_meaning(
             failed, of=len(scopes), reason="the vector store did not answer"
         )
     elif len(fitting) < len(scopes):
-        problem = degraded.vectors_unavailable(
-            [scope.corpus for scope in scopes if scope not in fitting],
-            of=len(scopes),
-            reason="the vectors were made by another embedding model than the one that runs now",
-        )
+        others = [scope.corpus for scope in scopes if scope not in fitting]
+        problem = degraded.embedder_changed(others, of=len(scopes))
     return Found(_merged(lists, k), _full(lists, k), _ms_since(started), problem)
 
 

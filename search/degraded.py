@@ -114,6 +114,18 @@ def vectors_unavailable(corpora: Sequence[str], *, of: int, reason: str) -> Degr
     )
 
 
+def embedder_changed(corpora: Sequence[str], *, of: int) -> Degradation:
+    """These corpora were indexed with another embedding model than the server has now."""
+    where = "" if len(corpora) == of else f" in {_listed(corpora)}"
+    which = "this corpus was" if len(corpora) == 1 else "these corpora were"
+    return Degradation(
+        DegradedCode.EMBEDDER_CHANGED,
+        f"Not searched by meaning{where}, only by keywords: {which} indexed with another embedding "
+        "model than the one that runs now. The owner can rebuild it on the corpus's page “Index”; "
+        "or ask the administrator to set the former model again.",
+    )
+
+
 def lexical_unavailable(corpora: Sequence[str], *, of: int, reason: str) -> Degradation:
     """The keyword index failed for these corpora out of all that were asked."""
     where = "" if len(corpora) == of else f" in {_listed(corpora)}"

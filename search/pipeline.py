@@ -101,6 +101,7 @@ def retrieve(
     settings: RetrievalSettings,
     services: SearchServices,
     on_stage: Callable[[str], None] | None = None,
+    generation: IndexGeneration | None = None,
 ) -> Trace:
     """Find the passages of these corpora that answer the question, best first.
 
@@ -112,6 +113,7 @@ def retrieve(
         corpora: what the asking person may read; the caller has checked it.
         settings: the knobs. `bm25_k` or `dense_k` of 0 leaves that arm out.
         on_stage: called in this thread with a line for people as a stage begins.
+        generation: of one of these corpora, to be searched alone and instead of the live ones.
 
     Returns:
         A trace of every candidate that either arm returned. Where the corpora hold
@@ -125,7 +127,9 @@ def retrieve(
     tell = on_stage or (lambda line: None)
     # Lone surrogates, which a browser can send, fit into no encoding.
     question = question.encode(errors="replace").decode().strip()
-    scopes = _scopes(corpora, services.lexical_dir) if question and corpora else []
+    scopes: list[Scope] = []
+    if question and corpora:
+        scopes = _scopes(corpora, services.lexical_dir, generation)
     if not scopes:
         return Trace(question, settings, [], {}, {"total": _ms_since(started)}, [])
 
@@ -203,14 +207,19 @@ def _check(settings: RetrievalSettings) -> None:
         raise InvalidSettings("bm25_k and dense_k are both 0, so nothing would be searched.")
 
 
-def _scopes(corpora: Sequence[Corpus], lexical_dir: Path) -> list[Scope]:
-    """The live generations of those corpora that have a searchable document."""
+def _scopes(
+    corpora: Sequence[Corpus], lexical_dir: Path, chosen: IndexGeneration | None
+) -> list[Scope]:
+    """The live generations of those corpora that have a searchable document, or the chosen one."""
     searchable = Document.objects.searchable().filter(corpus=OuterRef("corpus"))
-    live = IndexGeneration.objects.filter(
-        Exists(searchable), corpus__in=corpora, state=IndexGeneration.State.LIVE
-    )
+    found = IndexGeneration.objects.filter(Exists(searchable), corpus__in=corpora)
+    if chosen is None:
+        found = found.filter(state=IndexGeneration.State.LIVE)
+    else:
+        found = found.filter(pk=chosen.pk)
     return [
         Scope(
+            generation_id=generation.pk,
             corpus=generation.corpus.name,
             language=generation.corpus.language,
             lexical_folder=lexical_dir / generation.key,
@@ -218,7 +227,7 @@ def _scopes(corpora: Sequence[Corpus], lexical_dir: Path) -> list[Scope]:
             dimension=generation.dimension,
             embedding_revision=generation.embedding_revision,
         )
-        for generation in live.select_related("corpus").order_by("corpus_id")
+        for generation in found.select_related("corpus").order_by("corpus_id")
     ]
 
 
@@ -252,7 +261,9 @@ def _search(run: _Run) -> _Hits:
             break  # what the first round found is worth more
         began = time.perf_counter()
         ids = [hit.chunk_id for hit in (*keywords.hits, *meaning.hits)]
-        passages = resolve(ids, corpora=run.corpora)
+        # Of the generations that were searched: another one may have become live since.
+        searched = [scope.generation_id for scope in run.scopes]
+        passages = resolve(ids, corpora=run.corpora, generations=searched)
         hits = _Hits(
             keywords=_shown(keywords, passages, settings.bm25_k),
             meaning=_shown(meaning, passages, settings.dense_k),

@@ -35,6 +35,7 @@ class DegradedCode(StrEnum):
     RERANKER_SCRIPT = "reranker_script"
     LOW_RELEVANCE = "low_relevance"
     EMBEDDER_UNREACHABLE = "embedder_unreachable"
+    EMBEDDER_CHANGED = "embedder_changed"
     VECTORS_UNAVAILABLE = "vectors_unavailable"
     LEXICAL_UNAVAILABLE = "lexical_unavailable"
     GENERATOR_UNREACHABLE = "generator_unreachable"

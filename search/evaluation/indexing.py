@@ -56,7 +56,9 @@ def corpus_of(
             owner=owner, name=name, description="Made by `evaluate`.", language=language
         )
     given = stages.tools()
-    generation = current_generation(corpus, client=given.client, store=given.store)
+    generation = current_generation(
+        corpus, client=given.client, store=given.store, site=given.settings.chunk
+    )
     document = corpus.documents.first() or _insert(collection, corpus, generation)
     _finish(document, progress)
     chunks = document.chunks.order_by("ordinal").values_list("pk", flat=True)

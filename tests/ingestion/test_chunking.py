@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import zlib
+from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from ingestion.chunking import PART_CHARACTERS, chunk
 from ingestion.tokenizer import PassageTokenizer, load_tokenizer
@@ -18,6 +22,7 @@ from ingestion.types import (
     ElementKind,
     ParsedDocument,
     PartDraft,
+    Strategy,
     passage_text,
 )
 
@@ -43,11 +48,32 @@ def prose(sentences: int, about: str = "valve", page: int | None = None) -> Elem
     return Element(PARAGRAPH, text, page=page)
 
 
+def bag_of_words(texts: Sequence[str]) -> NDArray[np.float32]:
+    """A model that tells sentences apart by their words."""
+    vectors = np.full((len(texts), 64), 1e-3, dtype=np.float32)
+    for row, text in zip(vectors, texts, strict=True):
+        for word in re.findall(r"\w+", text.lower()):
+            row[zlib.crc32(word.encode()) % 64] += 1
+    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
+
+
 def chunked(
-    elements: list[Element], *, pages: int = 0, max_tokens: int = 256, overlap: int = 32
+    elements: list[Element],
+    *,
+    pages: int = 0,
+    max_tokens: int = 256,
+    overlap: int = 32,
+    strategy: Strategy = Strategy.STRUCTURE,
 ) -> tuple[list[PartDraft], list[ChunkDraft]]:
-    parsed = ParsedDocument(elements=elements, pages=pages)
-    return chunk(parsed, tokenizer=TOKENIZER, max_tokens=max_tokens, overlap_tokens=overlap)
+    return chunk(
+        ParsedDocument(elements=elements, pages=pages),
+        tokenizer=TOKENIZER,
+        max_tokens=max_tokens,
+        overlap_tokens=overlap,
+        strategy=strategy,
+        embed=bag_of_words,
+    )
 
 
 def without_space(text: str) -> str:
@@ -305,24 +331,125 @@ ELEMENTS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# --- strategies ------------------------------------------------------------------
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_whatever_the_strategy_a_split_table_repeats_its_header(strategy: Strategy) -> None:
+    rows = [f"pump {n} | {n} bar | ready" for n in range(60)]
+    table = Element(TABLE, "\n".join(["name | pressure | state", *rows]), has_header=True)
+    _, chunks = chunked([h("Pumps", 1), prose(3), table], max_tokens=96, strategy=strategy)
+
+    cut = [draft.text.split("\n") for draft in chunks if "bar" in draft.text]
+    assert len(cut) > 3
+    assert all("name | pressure | state" in lines for lines in cut)
+    assert {row for lines in cut for row in lines if "bar" in row} == set(rows)
+    assert all(draft.heading_path == ("Pumps",) for draft in chunks[1:])
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_whatever_the_strategy_code_that_fits_a_passage_is_not_cut(strategy: Strategy) -> None:
+    code = Element(CODE, "\n".join(f"x{n} = call({n})" for n in range(6)))
+    for before in range(1, 12):
+        _, chunks = chunked([prose(before), code, prose(4)], max_tokens=96, strategy=strategy)
+        assert sum(code.text in draft.text for draft in chunks) == 1
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_whatever_the_strategy_passages_bear_the_headings_above_them(strategy: Strategy) -> None:
+    elements = [h("Site", 1), h("North", 2), prose(20), h("South", 2), prose(20, "door")]
+    _, chunks = chunked(elements, max_tokens=96, overlap=0, strategy=strategy)
+
+    last = chunks[-1]
+    assert last.heading_path == ("Site", "South")
+    inner = [draft for draft in chunks[1:] if "door" not in draft.text]
+    assert inner
+    assert all(draft.heading_path == ("Site", "North") for draft in inner)
+
+
+def test_fixed_passages_are_full_to_the_last_word_and_overlap_by_words() -> None:
+    words = " ".join(f"word{n}" for n in range(900))
+    _, chunks = chunked(
+        [Element(PARAGRAPH, words)], max_tokens=96, overlap=16, strategy=Strategy.FIXED
+    )
+
+    assert all(90 < draft.tokens <= 96 for draft in chunks[:-1])
+    seen: list[str] = []
+    for before, after in pairwise(chunks):
+        shared = [word for word in after.text.split() if word in before.text.split()]
+        assert 0 < TOKENIZER.count(" ".join(shared)) - 2 <= 16
+        seen += before.text.split()
+    assert set(seen + chunks[-1].text.split()) == set(words.split())  # no word is cut
+
+
+def test_sentence_passages_are_filled_over_sections_and_end_with_sentences() -> None:
+    elements = [part for n in range(30) for part in (h(f"Part {n}", 2), prose(2))]
+    structured, sentences = (
+        chunked(elements, max_tokens=120, overlap=0, strategy=strategy)[1]
+        for strategy in (Strategy.STRUCTURE, Strategy.SENTENCE)
+    )
+
+    assert len(sentences) < len(structured)
+    assert all(draft.text.endswith(".") for draft in sentences)
+    assert all(draft.tokens > 80 for draft in sentences[:-1])
+
+
+def test_meaning_cuts_where_the_words_change() -> None:
+    lunch = " ".join(f"Lunch of day {n} brings soup, bread and fruit." for n in range(9))
+    element = Element(PARAGRAPH, f"{prose(9).text} {lunch}")
+    _, chunks = chunked([element], max_tokens=240, overlap=0, strategy=Strategy.SEMANTIC)
+
+    assert [draft.text for draft in chunks] == [prose(9).text, lunch]
+
+
+def test_meaning_needs_a_model() -> None:
+    with pytest.raises(ValueError, match="model"):
+        chunk(
+            ParsedDocument([prose(2)]),
+            tokenizer=TOKENIZER,
+            max_tokens=96,
+            overlap_tokens=0,
+            strategy=Strategy.SEMANTIC,
+        )
+
+
+def test_the_text_that_is_read_does_not_depend_on_how_it_is_cut() -> None:
+    long_heading = h("word " * 40, 2, page=1)
+    elements = [prose(3, page=1), long_heading, Element(PARAGRAPH, "and goes on", page=2)]
+    read = [
+        chunked(elements, pages=2, max_tokens=size, strategy=strategy)[0]
+        for size in (48, 96, 256)
+        for strategy in Strategy
+    ]
+
+    assert all(parts == read[0] for parts in read)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     elements=ELEMENTS,
     paged=st.booleans(),
     max_tokens=st.sampled_from([24, 48, 256]),
     overlap=st.sampled_from([0, 8, 32]),
+    strategy=st.sampled_from(Strategy),
 )
 def test_whatever_the_document(
-    elements: list[Element], paged: bool, max_tokens: int, overlap: int
+    elements: list[Element], paged: bool, max_tokens: int, overlap: int, strategy: Strategy
 ) -> None:
     if paged:
         elements = [
             Element(e.kind, e.text, page=1 + n // 3, level=e.level, has_header=e.has_header)
             for n, e in enumerate(elements)
         ]
-    parts, chunks = chunked(
-        elements, pages=5 if paged else 0, max_tokens=max_tokens, overlap=overlap
-    )
+
+    def cut() -> tuple[list[PartDraft], list[ChunkDraft]]:
+        return chunked(
+            elements,
+            pages=5 if paged else 0,
+            max_tokens=max_tokens,
+            overlap=overlap,
+            strategy=strategy,
+        )
+
+    parts, chunks = cut()
     headers = {e.text.split("\n")[0] for e in elements if e.kind is TABLE and e.has_header}
     covered: set[tuple[int, int]] = set()
     for draft in chunks:
@@ -341,10 +468,7 @@ def test_whatever_the_document(
         named.split()
     )
     assert {w for w in uncovered.split() if any(map(str.isalnum, w))} <= allowed
-    assert chunked(elements, pages=5 if paged else 0, max_tokens=max_tokens, overlap=overlap) == (
-        parts,
-        chunks,
-    )
+    assert cut() == (parts, chunks)
 
 
 @settings(max_examples=100, deadline=None)

@@ -254,13 +254,11 @@ def test_embeddings_that_are_there_are_not_computed_again(
     assert sum(map(len, requests)) == asked
 
 
-def test_passages_of_an_earlier_way_of_cutting_are_forgotten(
-    corpus: Corpus, settings: Settings
-) -> None:
+def test_passages_of_an_earlier_way_of_cutting_are_forgotten(corpus: Corpus) -> None:
     document = upload(corpus, "long " * 400)
     pipeline.work_on(document.pk)
     before = assert_complete(document)
-    settings.CHUNK_MAX_TOKENS = 96
+    IndexGeneration.objects.update(chunk_max_tokens=96)
     Document.objects.filter(pk=document.pk).update(state=State.RECEIVED)
 
     pipeline.work_on(document.pk)

@@ -47,11 +47,29 @@ def test_stretches_join_to_the_text_and_mark_exactly_the_spans(
     assert {i for i, flag in enumerate(flags) if flag} == marked
 
 
+def live(corpus: Corpus) -> IndexGeneration:
+    return IndexGeneration.objects.get_or_create(
+        corpus=corpus,
+        state=IndexGeneration.State.LIVE,
+        defaults={
+            "embedding_model": "m",
+            "embedding_revision": "1",
+            "dimension": 1,
+            "pipeline_version": "1",
+        },
+    )[0]
+
+
 def parts_of(corpus: Corpus, pages: list[int | None]) -> Document:
     document = Document.objects.create(corpus=corpus, name="a", size_bytes=1, sha256="a" * 64)
+    generation = live(corpus)
     for ordinal, page in enumerate(pages):
         DocumentPart.objects.create(
-            document=document, ordinal=ordinal, page=page, text=f"text {ordinal}"
+            document=document,
+            generation=generation,
+            ordinal=ordinal,
+            page=page,
+            text=f"text {ordinal}",
         )
     return document
 
@@ -88,13 +106,7 @@ def test_previous_and_next_step_over_missing_pages(corpus: Corpus) -> None:
 @pytest.mark.django_db
 def test_a_passage_opens_the_part_where_it_begins_and_is_marked_on_each(corpus: Corpus) -> None:
     document = parts_of(corpus, [1, 2, 3])
-    generation = IndexGeneration.objects.create(
-        corpus=corpus,
-        embedding_model="m",
-        embedding_revision="1",
-        dimension=1,
-        pipeline_version="1",
-    )
+    generation = live(corpus)
     chunk = Chunk.objects.create(
         id="c",
         document=document,

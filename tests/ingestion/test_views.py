@@ -542,8 +542,6 @@ def book(corpus: Corpus) -> Document:
     """Three pages and three passages, the second of which runs from page 1 to page 2."""
     document = add(corpus, "Zürich – Übersicht.pdf", pages=3, chunk_count=3, format="pdf")
     texts = ["Alpha beta. Gamma <b>delta</b>.", "Epsilon zeta. Eta.", "Theta iota."]
-    for number, text in enumerate(texts):
-        DocumentPart.objects.create(document=document, ordinal=number, page=number + 1, text=text)
     generation = IndexGeneration.objects.create(
         corpus=corpus,
         embedding_model="m",
@@ -551,6 +549,10 @@ def book(corpus: Corpus) -> Document:
         dimension=1,
         pipeline_version="1",
     )
+    for number, text in enumerate(texts):
+        DocumentPart.objects.create(
+            document=document, generation=generation, ordinal=number, page=number + 1, text=text
+        )
     spans = [[[0, 0, 11]], [[0, 12, 31], [1, 0, 13]], [[2, 0, 11]]]
     for ordinal, ranges in enumerate(spans):
         Chunk.objects.create(
@@ -611,7 +613,13 @@ def test_a_passage_of_another_document_is_not_marked(
     page: Client, book: Document, corpus: Corpus
 ) -> None:
     other = add(corpus)
-    DocumentPart.objects.create(document=other, ordinal=0, page=None, text="Something else.")
+    DocumentPart.objects.create(
+        document=other,
+        generation=IndexGeneration.objects.get(corpus=corpus),
+        ordinal=0,
+        page=None,
+        text="Something else.",
+    )
 
     assert "<mark" not in text_of(read(page, other, chunk="chunk0"))
 

@@ -57,8 +57,10 @@ def assert_complete(document: Document) -> list[str]:
     document.refresh_from_db()
     assert document.state == Document.State.READY, (document.state, document.error_detail)
     assert document.lease_until is None
-    generation = IndexGeneration.objects.get(corpus=document.corpus)
-    chunks = list(document.chunks.order_by("ordinal"))
+    generation = IndexGeneration.objects.get(
+        corpus=document.corpus, state=IndexGeneration.State.LIVE
+    )
+    chunks = list(document.chunks.filter(generation=generation).order_by("ordinal"))
     ids = [row.pk for row in chunks]
     assert [row.ordinal for row in chunks] == list(range(len(chunks)))
     assert ids == [
@@ -73,8 +75,8 @@ def assert_complete(document: Document) -> list[str]:
     ]
     assert all(row.embedding is not None for row in chunks)
     assert document.chunk_count == len(ids) > 0
-    assert document.parts.count() > 0
-    others = Chunk.objects.filter(document__corpus=document.corpus)
+    assert document.parts.filter(generation=generation).count() > 0
+    others = Chunk.objects.filter(generation=generation)
     others = others.exclude(document=document)
     stored = store().ids(generation.collection_name)
     assert stored - set(others.values_list("pk", flat=True)) == set(ids)

@@ -524,7 +524,8 @@ def test_a_corpus_of_another_embedding_model_is_not_searched_by_meaning(
 
     assert all(c.dense_rank is None for c in trace.candidates)
     assert trace.passages[ids(trace)[0]].text == RIGHT
-    assert codes(trace) == [DegradedCode.VECTORS_UNAVAILABLE]
+    assert codes(trace) == [DegradedCode.EMBEDDER_CHANGED]
+    assert "The owner can rebuild it" in trace.degraded[0].sentence
     assert "another embedding model" in trace.degraded[0].sentence
     assert filled.vectors.asked == []
 
