@@ -1,7 +1,7 @@
 """Where the meaning of a text turns, by the vectors of its sentences. Imports chonkie_core, alone.
 
 The two sentences before a gap are compared with the two after it. Where that similarity has a
-local minimum among the lowest fifth of the minima, a new topic begins.
+local minimum, among the lowest fifth of the minima and low for the text, a new topic begins.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def turns(vectors: NDArray[np.float32]) -> list[int]:
     Returns:
         Row numbers, each in 1 to n - 1.
 
-    Source: Hearst, Computational Linguistics 1997, aclanthology.org/J97-1003 (blocks);
+    Source: Hearst, Computational Linguistics 1997, aclanthology.org/J97-1003 (blocks, cutoff);
     chonkie's SemanticChunker (minima of the smoothed curve).
     """
     if len(vectors) < MIN_SENTENCES:
@@ -40,7 +40,14 @@ def turns(vectors: NDArray[np.float32]) -> list[int]:
     if not len(indices):
         return []
     kept, _ = chonkie_core.filter_split_indices(indices, values, _LOWEST_SHARE, _MIN_DISTANCE)
-    return sorted({_lowest_near(int(index), similarities) + 1 for index in kept})
+    # A dip that is shallow for this text is none, nor is one at its edge.
+    cutoff = similarities.mean() - similarities.std() / 2
+    lowest = {_lowest_near(int(index), similarities) for index in kept}
+    return sorted(
+        gap + 1
+        for gap in lowest
+        if similarities[gap] < cutoff and _BLOCK <= gap + 1 <= len(vectors) - _BLOCK
+    )
 
 
 def _lowest_near(index: int, values: NDArray[np.float64]) -> int:
