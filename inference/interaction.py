@@ -15,7 +15,8 @@ packages, and its digest is checked when it is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -39,6 +40,7 @@ NARROW, WIDE = 0.02, 0.1
 # Below any cosine: what stands for a token that is not there.
 ABSENT = -1.0
 WINDOW_SHARPNESS = 8.0
+READ_AT_ONCE = 8
 
 
 class Interaction(InputModule):
@@ -74,8 +76,7 @@ class Interaction(InputModule):
         self.bert.pooler = None
         self.bert.encoder.layer = self.bert.encoder.layer[: self.layers[-1]]
         self.bert.requires_grad_(requires_grad=False)
-        # Training reads the same texts in every epoch: what it sets here keeps their states.
-        self.memory: Callable[[Tensor], list[Tensor]] | None = None
+        self.memory: StateMemory | None = None
         self.head = Head(
             self.bert.config.vocab_size,
             self.bert.config.hidden_size,
@@ -141,11 +142,10 @@ class Interaction(InputModule):
         return self.head(table, asked, passages).unsqueeze(1)
 
     def save(self, output_path: str, *_: Any, **__: Any) -> None:
-        """Write configuration, tokenizer and head as safetensors; the encoder is not saved."""
+        """Write configuration and head as safetensors; encoder and tokenizer are not saved."""
         from safetensors.torch import save_file
 
         self.save_config(output_path)
-        self.save_tokenizer(output_path)
         weights = {name: value.contiguous() for name, value in self.head.state_dict().items()}
         save_file(weights, Path(output_path) / "model.safetensors")
 
@@ -184,6 +184,59 @@ class Interaction(InputModule):
         passages = ids.gather(1, source).masked_fill(beyond, pad)
         starts = torch.full_like(ids[:, :1], start)
         return questions, which, torch.cat([starts, passages], 1)
+
+
+class StateMemory:
+    """Token states of texts that a frozen encoder has read: the latest ones, up to so many bytes.
+
+    The states of a passage do not depend on the question, so a passage that was read for one
+    costs the head alone for the next. Kept as float16, and handed out as such whether they were
+    kept or read just now, so that a score does not depend on what was asked before.
+    """
+
+    def __init__(self, module: Interaction, most_bytes: float) -> None:
+        self._module, self._most = module, most_bytes
+        self._kept: OrderedDict[bytes, list[Tensor]] = OrderedDict()
+        self.bytes = 0.0
+
+    def __call__(self, ids: Tensor) -> list[Tensor]:
+        """States (n, t, d) per layer for token ids (n, t), as `Interaction.states` gives them."""
+        lengths = (ids != self._module.tokenizer.pad_token_id).sum(1).tolist()
+        rows = [row[:length].cpu().numpy() for row, length in zip(ids, lengths, strict=True)]
+        keys = [row.tobytes() for row in rows]
+        found: dict[bytes, list[Tensor]] = {}
+        unread: dict[bytes, int] = {}
+        for n, key in enumerate(keys):
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                found[key] = self._kept[key]
+            else:
+                unread[key] = n
+        in_order = sorted(unread.values(), key=lambda n: int(lengths[n]))
+        for begin in range(0, len(in_order), READ_AT_ONCE):
+            some = in_order[begin : begin + READ_AT_ONCE]
+            read = self._module.states(ids[some, : max(lengths[n] for n in some)])
+            for place, n in enumerate(some):
+                states = [layer[place, : lengths[n]].half().cpu() for layer in read]
+                found[keys[n]] = states
+                self._keep(keys[n], states)
+        layers = range(len(self._module.layers))
+        padded = [
+            nn.utils.rnn.pad_sequence([found[key][layer] for key in keys], batch_first=True)
+            for layer in layers
+        ]
+        return [layer.to(ids.device).float() for layer in padded]
+
+    def _keep(self, key: bytes, states: list[Tensor]) -> None:
+        self._kept[key] = states
+        self.bytes += _bytes(states)
+        while self.bytes > self._most:
+            _, oldest = self._kept.popitem(last=False)
+            self.bytes -= _bytes(oldest)
+
+
+def _bytes(states: list[Tensor]) -> int:
+    return sum(layer.numel() * layer.element_size() for layer in states)
 
 
 class Head(nn.Module):

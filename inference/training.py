@@ -18,10 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Any
 
 UNTRAINED = "untrained"
 LOSSES = ("listwise", "binary")
@@ -84,47 +81,6 @@ def write_examples(path: Path, examples: Sequence[Example]) -> None:
             lines.write(json.dumps(asdict(example), ensure_ascii=False) + "\n")
 
 
-class StateMemory:
-    """Token states of texts that a frozen encoder has read, up to a number of bytes.
-
-    Kept as float16: an epoch after the first one costs the head alone. Beyond the limit
-    texts are read again.
-    """
-
-    def __init__(self, module: Any, most_bytes: float) -> None:
-        self._module, self._left = module, most_bytes
-        self._kept: dict[bytes, list[Tensor]] = {}
-
-    def __call__(self, ids: Tensor) -> list[Tensor]:
-        """States (n, t, d) per layer for token ids (n, t), as `Interaction.states` gives them."""
-        import torch
-
-        lengths = (ids != self._module.tokenizer.pad_token_id).sum(1).tolist()
-        rows = [row[:length].cpu().numpy() for row, length in zip(ids, lengths, strict=True)]
-        keys = [row.tobytes() for row in rows]
-        new = sorted({key: n for n, key in enumerate(keys) if key not in self._kept}.values())
-        found = dict.fromkeys(keys, None) | {k: self._kept[k] for k in keys if k in self._kept}
-        new.sort(key=lambda n: lengths[n])
-        for begin in range(0, len(new), 8):
-            some = new[begin : begin + 8]
-            read = self._module.states(ids[some, : max(lengths[n] for n in some)])
-            for place, n in enumerate(some):
-                states = [layer[place, : lengths[n]].half().cpu() for layer in read]
-                found[keys[n]] = states
-                self._keep(keys[n], states)
-        padded = []
-        for layer in range(len(self._module.layers)):
-            stacked = [found[key][layer].float() for key in keys]
-            padded.append(torch.nn.utils.rnn.pad_sequence(stacked, batch_first=True).to(ids.device))
-        return padded
-
-    def _keep(self, key: bytes, states: list[Tensor]) -> None:
-        size = sum(layer.numel() * layer.element_size() for layer in states)
-        if size <= self._left:
-            self._left -= size
-            self._kept[key] = states
-
-
 def train(folder: Path) -> None:
     """Do the run that the folder describes, or go on with it.
 
@@ -147,8 +103,7 @@ def train(folder: Path) -> None:
     model = _load(settings.base)
     if settings.base == UNTRAINED:
         _learn_frequencies(model, examples)
-    if memory := _memory(model, settings):
-        model[0].memory = memory
+    _remember(model, settings)
     targets = _targets(examples, settings, folder / "teacher.json")
     began = time.monotonic()
     trainer = _trainer(model, examples, targets, sets, settings, folder)
@@ -211,10 +166,12 @@ def _learn_frequencies(model: Any, examples: Sequence[Example]) -> None:
     module.head.inverse_frequency.copy_(rarity / 8.0)
 
 
-def _memory(model: Any, settings: TrainingSettings) -> StateMemory | None:
-    if not hasattr(model[0], "memory"):
-        return None
-    return StateMemory(model[0], settings.memory_gib * 2**30)
+def _remember(model: Any, settings: TrainingSettings) -> None:
+    """An epoch after the first one costs the head alone, where the encoder is frozen."""
+    from inference.interaction import Interaction, StateMemory
+
+    if isinstance(model[0], Interaction):
+        model[0].memory = StateMemory(model[0], settings.memory_gib * 2**30)
 
 
 def _targets(

@@ -37,6 +37,7 @@ def create_corpus(
     description: str = "",
     visibility: str = Corpus.Visibility.PRIVATE,
     language: str = "en",
+    doubtful: str = Corpus.Doubtful.WARN,
 ) -> Corpus:
     """Make a corpus.
 
@@ -49,6 +50,7 @@ def create_corpus(
         description=description.strip(),
         visibility=visibility,
         language=language,
+        doubtful=doubtful,
     )
     corpus.full_clean()
     corpus.save(force_insert=True)

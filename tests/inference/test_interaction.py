@@ -9,8 +9,7 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder
 
-from inference.interaction import Interaction
-from inference.training import StateMemory
+from inference.interaction import Interaction, StateMemory
 
 PAIRS = [
     ("Who wrote Hamlet?", "Hamlet is a tragedy by William Shakespeare."),
@@ -102,11 +101,30 @@ def test_remembered_states_are_those_that_were_read(untrained: CrossEncoder) -> 
             np.testing.assert_allclose((layer * there).numpy(), (wanted * there).numpy(), atol=0.01)
 
 
-def test_the_memory_keeps_to_its_limit(untrained: CrossEncoder) -> None:
+def test_the_memory_keeps_to_its_limit_and_forgets_the_oldest(untrained: CrossEncoder) -> None:
     module = untrained[0]
-    ids = module.tokenizer([PAIRS[1][1]], return_tensors="pt")["input_ids"]
-    memory = StateMemory(module, 1000)
+    texts = [module.tokenizer([text], return_tensors="pt")["input_ids"] for _, text in PAIRS]
+    one = StateMemory(module, 1e9)
+    one(texts[0])
+    memory = StateMemory(module, one.bytes * 1.5)
 
-    memory(ids)
+    memory(texts[1])  # alone larger than the limit
+    assert memory.bytes == 0
+    memory(texts[0])
+    memory(texts[0])
+    assert memory.bytes == one.bytes
+    memory(texts[2])
+    assert memory.bytes <= one.bytes * 1.5
 
-    assert not memory._kept
+
+def test_a_score_does_not_depend_on_what_was_asked_before(untrained: CrossEncoder) -> None:
+    module = untrained[0]
+    module.memory = StateMemory(module, 1e9)
+    try:
+        first = untrained.predict(PAIRS)
+        again = untrained.predict(PAIRS[::-1])[::-1]
+    finally:
+        module.memory = None
+
+    np.testing.assert_allclose(again, first, atol=1e-5)
+    np.testing.assert_allclose(again, untrained.predict(PAIRS), atol=0.05)

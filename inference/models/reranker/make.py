@@ -25,11 +25,11 @@ TRAIN = {
     "cmrc2018-zh": "limit=1500,licence=CC BY-SA 4.0",
 }
 CHOOSE = {
-    "retrieval/cranfield": "",
-    "retrieval/pubmedqa": ",limit=150",
-    "training/squadshifts-new-wiki.jsonl.gz": ",limit=150",
-    "training/squadshifts-reddit.jsonl.gz": ",limit=150,titles=no",
-    "training/squadshifts-amazon-reviews.jsonl.gz": ",limit=150,titles=no",
+    "retrieval/cranfield": ",limit=120",
+    "retrieval/pubmedqa": ",limit=80",
+    "training/squadshifts-new-wiki.jsonl.gz": ",limit=80",
+    "training/squadshifts-reddit.jsonl.gz": ",limit=80,titles=no",
+    "training/squadshifts-amazon-reviews.jsonl.gz": ",limit=80,titles=no",
 }
 
 
@@ -58,10 +58,10 @@ def main() -> int:
         if name in HELD_OUT:
             source, held = split(source, run / "sets", HELD_OUT[name])
             if name != "squad-dev":
-                validate.append(f"{held},limit=100")
+                validate.append(f"{held},limit=60")
         pairs.append(f"{source},{options}")
     command = [sys.executable, "manage.py", "train_reranker", "--out", str(run)]
-    command += ["--evaluations", "3", "--pairs", *pairs, "--validate", *validate]
+    command += ["--epochs", "0.6", "--evaluations", "2", "--memory", "10", "--pairs", *pairs, "--validate", *validate]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
