@@ -187,7 +187,14 @@ class Reranker(_Engine):
             # The rest can never be read, but would be tokenised again with each passage.
             question = question[: asked.token_to_chars(most - 1).start]
         cut = "only_second" if tokens <= self.max_tokens // 2 else "longest_first"
-        return self._encode([question] * len(passages), list(passages), cut=cut)
+        encoded = self._encode([question] * len(passages), list(passages), cut=cut)
+        most = getattr(self.model[0], "passage_tokens", None)
+        if most is None:
+            return encoded
+        return [
+            replace(item, truncated=item.truncated or sum(item.ids["token_type_ids"]) >= most)
+            for item in encoded
+        ]
 
     def _forward(self, tensors: dict[str, Any]) -> Any:
         return self.model(tensors)["scores"].float().reshape(-1)

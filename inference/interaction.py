@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MODULE_TYPE = "inference.interaction.Interaction"
 MAX_TOKENS = 512
+# Of a passage, whatever the question's length, so that its states are the same for every question.
+PASSAGE_TOKENS = 320
 # Cosines at which matches are counted; exact ones by a narrow kernel.
 STATE_KERNELS = (1.0, 0.8, 0.65, 0.5, 0.35, 0.2)
 WORD_KERNELS = (1.0, 0.7, 0.5, 0.3)
@@ -84,6 +86,11 @@ class Interaction(InputModule):
             window=window,
             rank=rank,
         )
+
+    @property
+    def passage_tokens(self) -> int:
+        """The most tokens of one passage, special ones included; the rest is not read."""
+        return PASSAGE_TOKENS
 
     @property
     def max_seq_length(self) -> int:
@@ -182,8 +189,12 @@ class Interaction(InputModule):
         source = (lengths.unsqueeze(1) + place).clamp(max=ids.shape[1] - 1)
         beyond = place >= (totals - lengths).unsqueeze(1)
         passages = ids.gather(1, source).masked_fill(beyond, pad)
-        starts = torch.full_like(ids[:, :1], start)
-        return questions, which, torch.cat([starts, passages], 1)
+        passages = torch.cat([torch.full_like(ids[:, :1], start), passages], 1)
+        if passages.shape[1] > PASSAGE_TOKENS:
+            passages = passages[:, :PASSAGE_TOKENS].clone()
+            cut = passages[:, -1] != pad
+            passages[cut, -1] = self.tokenizer.sep_token_id
+        return questions, which, passages
 
 
 class StateMemory:

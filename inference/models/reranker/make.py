@@ -1,7 +1,7 @@
 """Makes the bundled reranker again: `python inference/models/reranker/make.py DATA RUN`.
 
 DATA holds `training/` with the pairs (squad-dev, policyqa-dev-test, medquad, jaquad-ja and
-cmrc2018-zh for training; the three squadshifts sets only to choose) and `retrieval/` with
+cmrc2018-zh for training; two of the squadshifts sets only to choose) and `retrieval/` with
 Cranfield and PubMedQA; RUN is the folder of the run. The model is then RUN/model. What it
 learned from and what it is worth stand in README.md beside this file.
 """
@@ -25,11 +25,10 @@ TRAIN = {
     "cmrc2018-zh": "limit=1500,licence=CC BY-SA 4.0",
 }
 CHOOSE = {
-    "retrieval/cranfield": ",limit=120",
-    "retrieval/pubmedqa": ",limit=80",
-    "training/squadshifts-new-wiki.jsonl.gz": ",limit=80",
-    "training/squadshifts-reddit.jsonl.gz": ",limit=80,titles=no",
-    "training/squadshifts-amazon-reviews.jsonl.gz": ",limit=80,titles=no",
+    "retrieval/cranfield": ",limit=40",
+    "retrieval/pubmedqa": ",limit=30",
+    "training/squadshifts-new-wiki.jsonl.gz": ",limit=40",
+    "training/squadshifts-reddit.jsonl.gz": ",limit=40,titles=no",
 }
 
 
@@ -58,10 +57,21 @@ def main() -> int:
         if name in HELD_OUT:
             source, held = split(source, run / "sets", HELD_OUT[name])
             if name != "squad-dev":
-                validate.append(f"{held},limit=60")
+                validate.append(f"{held},limit=30")
         pairs.append(f"{source},{options}")
     command = [sys.executable, "manage.py", "train_reranker", "--out", str(run)]
-    command += ["--epochs", "0.6", "--evaluations", "2", "--memory", "10", "--pairs", *pairs, "--validate", *validate]
+    command += [
+        "--epochs",
+        "0.26",
+        "--evaluations",
+        "1",
+        "--memory",
+        "10",
+        "--pairs",
+        *pairs,
+        "--validate",
+        *validate,
+    ]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
