@@ -20,5 +20,7 @@ def ingestion_settings() -> IngestionSettings:
         ),
         parse_timeout_seconds=settings.PARSE_TIMEOUT_SECONDS,
         parse_memory_bytes=settings.PARSE_MEMORY_MB * 1024 * 1024,
+        ocr_languages=settings.OCR_LANGUAGES,
+        ocr_timeout_seconds=settings.OCR_TIMEOUT_SECONDS,
         lease_seconds=settings.INGEST_LEASE_SECONDS,
     )

@@ -3,7 +3,8 @@
 IngestionError
 ├── PermanentError          never retried by itself; `code` names the sentence a person reads
 │   ├── ParseError          the file cannot be read: password, corrupt, no_text, empty,
-│   │                       unsupported, type_mismatch, too_large, too_slow, undecodable
+│   │                       unsupported, type_mismatch, too_large, too_slow, undecodable,
+│   │                       no_text_without_ocr, no_text_without_language
 │   ├── ParserCrashed       the parser's own process died on this file: parser_crashed
 │   ├── UploadRefused       the upload was not accepted: duplicate, too_large, empty, disk_full ...
 │   └── RebuildRefused      a rebuild cannot begin, be put into use or be taken back now
@@ -12,20 +13,37 @@ IngestionError
     ├── LexicalIndexError   the lexical index cannot be read or written now
     └── EmbedderChanged     the model server embeds with another model than the corpus has
 
-`SENTENCES` gives for every stored code the full sentence that people read.
+`SENTENCES` gives for every stored code the full sentence that people read; `NOTICES` does so
+for what was left out of a file that could be read otherwise.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ingestion.types import Notice
+
+ACCEPTED_KINDS = (
+    "PDF, Word, PowerPoint, Excel, OpenDocument, RTF, EPUB, HTML, Markdown, reStructuredText, "
+    "plain text, CSV, JSON, notebooks, e-mail (EML, MSG), pictures, or a ZIP of these"
+)
 
 SENTENCES: dict[str, str] = {
     "password": "The file is protected by a password. Remove the password and upload it again.",
     "corrupt": "The file is damaged and cannot be read. Open it in its own program, save it anew "
     "and upload that copy.",
-    "no_text": "No text was found in the file. If it is a scan, run text recognition (OCR) on it "
-    "and upload the result.",
+    "no_text": "No text was found in the file. If it shows text, upload a sharper scan or a copy "
+    "with text in it.",
+    "no_text_without_ocr": "No text was found in the file: it holds pictures only, and Tesseract, "
+    "which recognises the text in pictures, is not installed. Ask the administrator to install it "
+    "(on Debian and Ubuntu: apt install tesseract-ocr), then retry.",
+    "no_text_without_language": "No text was found in the file: it holds pictures only, and "
+    "Tesseract lacks the languages that OCR_LANGUAGES names. Ask the administrator to install "
+    "them (on Debian and Ubuntu, for German: apt install tesseract-ocr-deu), then retry.",
     "empty": "The file is empty. Check that it was saved and upload it again.",
-    "unsupported": "This kind of file cannot be read. Upload PDF, DOCX, HTML, Markdown or plain "
-    "text.",
+    "unsupported": f"This kind of file cannot be read. Upload {ACCEPTED_KINDS}.",
+    "nested_archive": "This is an archive inside an archive, which is not opened. Upload it by "
+    "itself.",
     "type_mismatch": "The content of the file is not what its name says. Give it its right "
     "extension and upload it again.",
     "too_large": "The file is larger than this site accepts. Split it and upload the parts.",
@@ -74,6 +92,31 @@ SENTENCES: dict[str, str] = {
     "internal_error": "Something unexpected went wrong. The administrator can see the details; "
     "try again later.",
 }
+
+NOTICES: dict[str, str] = {
+    "hidden_sheets": "Hidden sheets left out: {count}. Unhide them and upload the file again if "
+    "their content matters.",
+    "hidden_slides": "Hidden slides left out: {count}. Unhide them and upload the file again if "
+    "their content matters.",
+    "unread_attachments": "Attachments that cannot be read: {count}. Save them and upload them by "
+    "themselves if their content matters.",
+    "damaged_pages": "Pages that are damaged and were left out: {count}.",
+    "without_ocr": "Pages that are pictures and were not read: {count}. Tesseract, which "
+    "recognises the text in pictures, is not installed. Ask the administrator to install it (on "
+    "Debian and Ubuntu: apt install tesseract-ocr), then upload the file again.",
+    "without_language": "Pages that are pictures and were not read: {count}. Tesseract lacks the "
+    "languages that OCR_LANGUAGES names. Ask the administrator to install them, then upload the "
+    "file again.",
+    "ocr_too_slow": "Pages that are pictures and were not read in the time allowed: {count}. Split "
+    "the file and upload the parts.",
+    "ocr_failed": "Pages that are pictures and on which text recognition failed: {count}. Upload "
+    "a better scan of them.",
+}
+
+
+def notice_text(notices: Iterable[Notice]) -> str:
+    """The sentences of these notices, as one text."""
+    return " ".join(NOTICES[notice.code].format(count=notice.count) for notice in notices)
 
 
 class IngestionError(Exception):

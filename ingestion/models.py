@@ -370,6 +370,7 @@ class Document(models.Model):
     state_since = models.DateTimeField(default=timezone.now)
     error_code = models.CharField(max_length=40, blank=True)
     error_detail = models.TextField(blank=True)
+    notice = models.TextField(blank=True, help_text="What was left out of it, in sentences")
     progress_done = models.PositiveIntegerField(default=0)
     progress_total = models.PositiveIntegerField(default=0)
     claims = models.PositiveIntegerField(default=0)

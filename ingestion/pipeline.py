@@ -35,6 +35,7 @@ from ingestion.generations import check_embedder, current_generation, embedder
 from ingestion.lease import PATIENCE_SECONDS, BuildLease, Keeper, Lease, LeaseLost
 from ingestion.models import Document, DocumentBuild, IndexGeneration
 from ingestion.purge import purge_document
+from ingestion.types import IngestionSettings
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def work_on(document_id: int) -> bool:
     its row. Safe to run twice: only the claimer works.
     """
     given = stages.tools()
-    patience = max(PATIENCE_SECONDS, given.settings.parse_timeout_seconds + 60.0)
+    patience = max(PATIENCE_SECONDS, _longest_read(given.settings) + 60.0)
     with Keeper(patience_seconds=patience) as keeper:
         turn = _Turn(given, keeper)
         if not turn.take(document_id):
@@ -256,6 +257,11 @@ class _Turn:
         elif isinstance(job.lease, BuildLease):
             document.release()  # the rebuild was cancelled; the document is free for others
         self._keeper.let_go(job.lease)
+
+
+def _longest_read(settings: IngestionSettings) -> int:
+    """Seconds that one file may take to read, its pictures included."""
+    return settings.parse_timeout_seconds + settings.ocr_timeout_seconds
 
 
 def _check(job: _Job, *, model: ModelInfo) -> None:

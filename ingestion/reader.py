@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from ingestion.models import Chunk, Document, IndexGeneration
 from ingestion.types import Span
 
+# What the pages of a format are called where they are not pages.
+_PAGES = {
+    **dict.fromkeys(("pptx", "odp"), "Slide"),
+    **dict.fromkeys(("xlsx", "xls", "ods"), "Sheet"),
+    "epub": "Chapter",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -106,7 +113,7 @@ def open_part(document: Document, *, number: int | None, chunk: Chunk | None) ->
     rows = list(mine.values_list("ordinal", "page"))
     if not rows:
         return None
-    parts = _numbered([page for _, page in rows])
+    parts = _numbered([page for _, page in rows], _PAGES.get(document.format, "Page"))
     spans = [Span(*span) for span in chunk.spans] if chunk else []
     if number is None:
         wanted = spans[0].part if spans else None
@@ -119,8 +126,8 @@ def open_part(document: Document, *, number: int | None, chunk: Chunk | None) ->
     return View(parts=parts, index=index, text=stretches(text, here), is_marked=bool(here))
 
 
-def _numbered(pages: Sequence[int | None]) -> list[tuple[int, str]]:
+def _numbered(pages: Sequence[int | None], word: str) -> list[tuple[int, str]]:
     known = [page for page in pages if page is not None]
     if len(set(known)) == len(pages):
-        return [(page, f"Page {page}") for page in known]
+        return [(page, f"{word} {page}") for page in known]
     return [(place, f"Part {place}") for place in range(1, len(pages) + 1)]

@@ -31,6 +31,7 @@ from ingestion.errors import (
     PermanentError,
     TransientError,
     VectorStoreError,
+    notice_text,
 )
 from ingestion.generations import check_embedder, embedder
 from ingestion.lease import BuildLease, Lease
@@ -43,7 +44,7 @@ from ingestion.models import (
     DocumentPart,
     IndexGeneration,
 )
-from ingestion.parsing import Format, parse_in_child, sniff
+from ingestion.parsing import Format, OcrSettings, parse_in_child, sniff
 from ingestion.purge import lexical_index
 from ingestion.tokenizer import PassageTokenizer, load_tokenizer
 from ingestion.types import (
@@ -109,6 +110,7 @@ def read(lease: Lease, given: Tools) -> None:
         timeout_seconds=settings.parse_timeout_seconds,
         memory_bytes=settings.parse_memory_bytes,
         workdir=workdir,
+        ocr=OcrSettings(settings.ocr_languages, settings.ocr_timeout_seconds),
     )
     lease.advance(state=State.CHUNKING)
     options = generation.chunk_options
@@ -286,6 +288,7 @@ def _replace(
             state=State.EMBEDDING,
             title=parsed.title[:500],
             pages=parsed.pages,
+            notice=notice_text(parsed.notices),
             chunk_count=len(chunks),
             progress_done=0,
             progress_total=len(chunks),

@@ -58,12 +58,29 @@ class Element:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that was left out of a document that could be read otherwise.
+
+    `code` names a sentence of `errors.NOTICES`, `count` says of how many things it speaks.
+    """
+
+    code: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ParsedDocument:
-    """What a parser gives: elements in reading order, pages (0 = format without pages)."""
+    """What a parser gives: elements in reading order, pages (0 = format without pages).
+
+    `pictures` are the pages that show something but hold no text, from 1, ascending: what
+    text recognition is for.
+    """
 
     elements: Sequence[Element]
     pages: int = 0
     title: str = ""
+    notices: Sequence[Notice] = ()
+    pictures: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +141,8 @@ class IngestionSettings:
     chunk: ChunkOptions
     parse_timeout_seconds: int
     parse_memory_bytes: int
+    ocr_languages: str
+    ocr_timeout_seconds: int
     lease_seconds: int
 
     @property

@@ -67,6 +67,8 @@ CHUNK_MAX_TOKENS = env.int("CHUNK_MAX_TOKENS", default=256)
 CHUNK_OVERLAP_TOKENS = env.int("CHUNK_OVERLAP_TOKENS", default=32)
 PARSE_TIMEOUT_SECONDS = env.int("PARSE_TIMEOUT_SECONDS", default=90)
 PARSE_MEMORY_MB = env.int("PARSE_MEMORY_MB", default=1024)
+OCR_LANGUAGES = env("OCR_LANGUAGES", default="eng")
+OCR_TIMEOUT_SECONDS = env.int("OCR_TIMEOUT_SECONDS", default=600)
 INGEST_LEASE_SECONDS = env.int("INGEST_LEASE_SECONDS", default=60)
 
 # --- Django ------------------------------------------------------------------

@@ -41,7 +41,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "cut.docx": (docx(p("A long enough text. " * 50))[:600], "The file is damaged"),
     "cut.pdf": (SOUND[:300], "The file is damaged"),
-    "picture.docx": (b"\x89PNG\r\n\x1a\n" + bytes(200), "No text was found in the file."),
+    "picture.docx": (b"\x89PNG\r\n\x1a\n" + bytes(200), "The file is damaged"),
     "notes.docx": (b"Only text, whatever the name says.", "is not what its name says"),
     "huge.txt": (b"word " * 300_000, "larger than this site accepts"),
     "tool.exe": (b"\x00\x01\x02" * 50, "This kind of file cannot be read."),

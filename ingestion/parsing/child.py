@@ -1,7 +1,9 @@
 """The throw-away process that reads one file: `python -m ingestion.parsing.child`.
 
-Arguments: path, format, bytes of memory, seconds of CPU, id of the parent process. The
-answer (`wire.py`) goes to what was standard output at the start; whatever a library prints
+Arguments: path, format, bytes of memory, seconds of CPU, id of the parent process, and for
+drawing the numbers of the pages, joined by commas, whose pictures go to the temporary folder,
+and by how many degrees they are turned.
+The answer (`wire.py`) goes to what was standard output at the start; whatever a library prints
 goes to standard error. No Django here, and no environment to leak.
 """
 
@@ -9,22 +11,29 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from ingestion.errors import ParseError
 from ingestion.parsing import sandbox, wire
-from ingestion.parsing.cleaning import clean_document
-from ingestion.parsing.formats import MAX_CHARACTERS, MAX_PAGES, Format, parser_for
+from ingestion.parsing.cleaning import clean_document, has_text
+from ingestion.parsing.formats import MAX_CHARACTERS, MAX_PAGES, Drawer, Format, parser_for
 from ingestion.types import ParsedDocument
 
 
 def main(arguments: list[str]) -> None:
     """Read the file and write the answer."""
-    path, format_name, memory_bytes, cpu_seconds, parent = arguments
+    name, format_name, memory_bytes, cpu_seconds, parent, *drawing = arguments
+    path, format = Path(name), Format(format_name)
     answer_to = os.dup(1)
     os.dup2(2, 1)
     sandbox.enter(memory_bytes=int(memory_bytes), cpu_seconds=int(cpu_seconds), parent=int(parent))
-    answer = _answer(Path(path), Format(format_name), int(memory_bytes))
+    if drawing:
+        pages, turn = [int(number) for number in drawing[0].split(",")], int(drawing[1])
+        answer = _answer(lambda: draw(path, format, pages, turn=turn), int(memory_bytes))
+    else:
+        answer = _answer(lambda: read(path, format), int(memory_bytes))
     with os.fdopen(answer_to, "wb") as file:
         file.write(answer)
         file.flush()
@@ -32,9 +41,9 @@ def main(arguments: list[str]) -> None:
     os._exit(0)
 
 
-def _answer(path: Path, format: Format, memory_bytes: int) -> bytes:
+def _answer(work: Callable[[], ParsedDocument], memory_bytes: int) -> bytes:
     try:
-        return wire.encode_document(read(path, format))
+        return wire.encode_document(work())
     except MemoryError:
         return wire.encode_error("too_large", "out of memory")
     except Exception as exc:  # noqa: BLE001 (whatever a parser raises, it could not read the file)
@@ -52,13 +61,26 @@ def read(path: Path, format: Format) -> ParsedDocument:
         ParseError: also `no_text` and `too_large`.
     """
     parsed = clean_document(parser_for(format).parse(path))
-    if not any(any(map(str.isalnum, element.text)) for element in parsed.elements):
+    if not has_text(parsed) and not parsed.pictures:
         raise ParseError("no letters or digits", code="no_text")
     if parsed.pages > MAX_PAGES:
         raise ParseError(f"{parsed.pages} pages", code="too_large")
     if sum(len(element.text) for element in parsed.elements) > MAX_CHARACTERS:
         raise ParseError("too many characters", code="too_large")
     return parsed
+
+
+def draw(path: Path, format: Format, pages: list[int], *, turn: int) -> ParsedDocument:
+    """Draw pages that are pictures into the temporary folder; the answer is an empty document.
+
+    Raises:
+        ParseError: the format has no pages to draw, or they cannot be drawn.
+    """
+    parser = parser_for(format)
+    if not isinstance(parser, Drawer):
+        raise ParseError(f"{format} has no pictures of pages", code="unsupported")
+    parser.draw(path, pages, Path(tempfile.gettempdir()), turn=turn)
+    return ParsedDocument(elements=[])
 
 
 if __name__ == "__main__":

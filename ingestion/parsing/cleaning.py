@@ -53,6 +53,11 @@ def one_line(text: str) -> str:
     return _RUNS_OF_SPACE.sub(" ", text).strip()
 
 
+def has_text(parsed: ParsedDocument) -> bool:
+    """Whether there is a letter or a digit in it."""
+    return any(any(map(str.isalnum, element.text)) for element in parsed.elements)
+
+
 def clean_document(parsed: ParsedDocument) -> ParsedDocument:
     """Clean every text; drop the elements of which nothing is left."""
     elements: list[Element] = []

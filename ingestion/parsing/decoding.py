@@ -33,8 +33,9 @@ _LATIN_PAGES = (
 def decode(content: bytes, *, declared: str = "") -> str:
     """Decode the bytes of a text file.
 
-    In this order: byte-order mark, UTF-8, UTF-16 without a mark, the declared charset, a Latin
-    code page where few letters are not ASCII, and what charset-normalizer finds.
+    In this order: byte-order mark, the encodings that shift with escapes, UTF-8, UTF-16
+    without a mark, the declared charset, a Latin code page where few letters are not ASCII,
+    and what charset-normalizer finds.
 
     Args:
         content: the whole file.
@@ -47,6 +48,8 @@ def decode(content: bytes, *, declared: str = "") -> str:
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return content[len(mark) :].decode(encoding, "replace")
+    if (text := _with_escapes(content, declared)) is not None:
+        return text
     try:
         return _without_nul(content.decode("utf-8"))
     except UnicodeDecodeError:
@@ -70,6 +73,17 @@ def looks_like_text(sample: bytes) -> bool:
         return False
     controls = sum(1 for byte in sample if byte < 32 and byte not in _TEXT_CONTROLS)
     return controls * 100 <= len(sample)
+
+
+def _with_escapes(content: bytes, declared: str) -> str | None:
+    """Text in bytes of ASCII whose sequences switch the alphabet, as old Asian mail is written."""
+    label = declared.strip().lower()
+    if label.startswith(("iso-2022", "iso2022", "hz-gb", "utf-7")):
+        return _declared(content, label)
+    if b"\x1b$" not in content or not content.isascii():
+        return None
+    page = "iso2022_kr" if b"\x1b$)C" in content else "iso2022_jp_ext"
+    return _declared(content, page)
 
 
 def _without_nul(text: str) -> str:

@@ -1,16 +1,17 @@
 """The formats that can be read, and which module reads each.
 
 A parser is a module with one function `parse(path)`; it alone imports its vendor. A new
-format is one file here, one member of `Format`, one line of `PARSERS` and a rule in
-`sniffing.py`.
+format is one file here, one member of `Format`, one line of `PARSERS`, its extensions in
+`EXTENSIONS` and a rule in `sniffing.py`.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from ingestion.types import ParsedDocument
 
@@ -23,9 +24,26 @@ class Format(StrEnum):
 
     PDF = "pdf"
     DOCX = "docx"
+    DOC = "doc"
+    PPTX = "pptx"
+    XLSX = "xlsx"
+    XLS = "xls"
+    ODT = "odt"
+    ODS = "ods"
+    ODP = "odp"
+    RTF = "rtf"
+    EPUB = "epub"
     HTML = "html"
     MARKDOWN = "markdown"
+    RST = "rst"
     TEXT = "text"
+    CSV = "csv"
+    JSON = "json"
+    NOTEBOOK = "notebook"
+    EML = "eml"
+    MSG = "msg"
+    IMAGE = "image"
+    ZIP = "zip"
 
 
 class Parser(Protocol):
@@ -42,12 +60,67 @@ class Parser(Protocol):
         """
 
 
+@runtime_checkable
+class Drawer(Protocol):
+    """A parser whose pages may be pictures, which it can draw for text recognition."""
+
+    def draw(self, path: Path, pages: Sequence[int], folder: Path, *, turn: int) -> None:
+        """Write each of these pages, from 1, as `<page>.png` in shades of grey.
+
+        A page that shows nothing is left out. `turn` is by how many degrees the page is
+        turned counter-clockwise, a multiple of 90.
+        """
+
+
 PARSERS = {
     Format.PDF: "ingestion.parsing.pdf",
     Format.DOCX: "ingestion.parsing.docx",
+    Format.DOC: "ingestion.parsing.doc",
+    Format.PPTX: "ingestion.parsing.pptx",
+    Format.XLSX: "ingestion.parsing.xlsx",
+    Format.XLS: "ingestion.parsing.xls",
+    Format.ODT: "ingestion.parsing.odf",
+    Format.ODS: "ingestion.parsing.odf",
+    Format.ODP: "ingestion.parsing.odf",
+    Format.RTF: "ingestion.parsing.rtf",
+    Format.EPUB: "ingestion.parsing.epub",
     Format.HTML: "ingestion.parsing.html",
     Format.MARKDOWN: "ingestion.parsing.markdown",
+    Format.RST: "ingestion.parsing.rst",
     Format.TEXT: "ingestion.parsing.text",
+    Format.CSV: "ingestion.parsing.csv",
+    Format.JSON: "ingestion.parsing.json",
+    Format.NOTEBOOK: "ingestion.parsing.notebook",
+    Format.EML: "ingestion.parsing.eml",
+    Format.MSG: "ingestion.parsing.msg",
+    Format.IMAGE: "ingestion.parsing.image",
+}
+# A ZIP has no parser: at upload its members become documents of their own.
+
+# What the file chooser of the upload page offers; what a file is, its content tells.
+EXTENSIONS: dict[Format, tuple[str, ...]] = {
+    Format.PDF: (".pdf",),
+    Format.DOCX: (".docx", ".docm", ".dotx"),
+    Format.DOC: (".doc",),
+    Format.PPTX: (".pptx", ".pptm", ".ppsx"),
+    Format.XLSX: (".xlsx", ".xlsm"),
+    Format.XLS: (".xls",),
+    Format.ODT: (".odt",),
+    Format.ODS: (".ods",),
+    Format.ODP: (".odp",),
+    Format.RTF: (".rtf",),
+    Format.EPUB: (".epub",),
+    Format.HTML: (".html", ".htm", ".xhtml"),
+    Format.MARKDOWN: (".md", ".markdown"),
+    Format.RST: (".rst",),
+    Format.TEXT: (".txt", ".text", ".log"),
+    Format.CSV: (".csv", ".tsv"),
+    Format.JSON: (".json", ".jsonl", ".ndjson"),
+    Format.NOTEBOOK: (".ipynb",),
+    Format.EML: (".eml", ".mht", ".mhtml"),
+    Format.MSG: (".msg",),
+    Format.IMAGE: (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp"),
+    Format.ZIP: (".zip",),
 }
 
 

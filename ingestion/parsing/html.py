@@ -46,10 +46,7 @@ _WORDS_OF_A_LAYOUT_CELL = 120
 
 def parse(path: Path) -> ParsedDocument:
     """Read an HTML page."""
-    content = path.read_bytes()
-    declared = _DECLARED.search(content[:4096])
-    charset = (declared.group(1) or declared.group(2)).decode("ascii") if declared else ""
-    root = _tree(clean(decode(content, declared=charset)))
+    root = _page(path.read_bytes())
     if root is None:
         return ParsedDocument(elements=[])
     title = next((one_line(_text(node)) for node in root.iter("title")), "")
@@ -62,10 +59,22 @@ def parse(path: Path) -> ParsedDocument:
     return ParsedDocument(elements=elements, title=title)
 
 
+def chapter_elements(content: bytes) -> list[Element]:
+    """The elements of a page that is part of a book, whose title is not its own."""
+    root = _page(content)
+    return [] if root is None else _Walk().elements(root)
+
+
 def fragment_elements(markup: str) -> list[Element]:
     """The elements of a piece of HTML, for formats that embed some."""
     root = _tree(clean(markup))
     return [] if root is None else _Walk().elements(root)
+
+
+def _page(content: bytes) -> etree._Element | None:
+    declared = _DECLARED.search(content[:4096])
+    charset = (declared.group(1) or declared.group(2)).decode("ascii") if declared else ""
+    return _tree(clean(decode(content, declared=charset)))
 
 
 def _tree(markup: str) -> etree._Element | None:

@@ -1,8 +1,9 @@
-"""The parent's side of a parse: start the child, bound it, read its answer, clean up after it."""
+"""The parent's side of a child: start it, bound it, read its answer, clean up after it."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -19,9 +21,25 @@ from ingestion.parsing import sandbox, wire
 from ingestion.parsing.formats import Format
 from ingestion.types import ParsedDocument
 
+logger = logging.getLogger(__name__)
+
 _PROJECT = Path(__file__).resolve().parents[2]
 _CHILD = ("-m", "ingestion.parsing.child")
+_LIMITED = ("-m", "ingestion.parsing.sandbox")
 _POLL_SECONDS = 0.01
+_MAX_OUTPUT_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one child may use.
+
+    seconds: of wall-clock and of CPU time.
+    memory_bytes: of address space.
+    """
+
+    seconds: int
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,51 +51,99 @@ class _End:
     timed_out: bool
 
 
-def parse_in_child(
-    path: Path,
-    *,
-    format: Format,
-    timeout_seconds: int,
-    memory_bytes: int,
-    workdir: Path,
+def parsed_by_child(
+    path: Path, format: Format, limits: Limits, folder: Path, *drawing: str
 ) -> ParsedDocument:
-    """Read a file in a process of its own that cannot harm this one.
-
-    The child has limited memory, CPU time, written bytes and no network, environment or
-    forks; after `timeout_seconds` of wall-clock time its process group is killed.
+    """Have a child read the file, or draw pages of it into the folder.
 
     Args:
         path: the file.
         format: what `sniff` said.
-        timeout_seconds: of wall-clock and of CPU time.
-        memory_bytes: of the child's address space.
-        workdir: an existing folder for the child's temporary folder, removed afterwards.
+        limits: of the child; after their seconds its process group is killed.
+        folder: the child's temporary folder.
+        drawing: for drawing, the pages joined by commas and the degrees of the turn.
 
     Raises:
         ParseError: the file cannot be read; also `too_slow` and `too_large` for the limits.
         ParserCrashed: the child died or answered nonsense.
     """
+    command = [*_CHILD, str(path.resolve()), str(format), *_arguments(limits), *drawing]
+    with _answers(folder) as (answer, log):
+        end = _run(command, limits, folder, answer=answer, log=log)
+        return _result(end, answer, log, limits.memory_bytes)
+
+
+def output_of(
+    command: Sequence[str],
+    limits: Limits,
+    folder: Path,
+    *,
+    source: IO[bytes],
+    environment: Mapping[str, str],
+) -> bytes | None:
+    """What a program writes under the limits; None if it fails, which is logged.
+
+    Args:
+        command: the program's path and its arguments.
+        limits: of the program.
+        folder: its temporary folder.
+        source: its standard input.
+        environment: beside the folder and the locale.
+    """
+    with _answers(folder) as (answer, log):
+        limited = [*_LIMITED, *_arguments(limits), *command]
+        end = _run(
+            limited, limits, folder, answer=answer, log=log, source=source, extra=environment
+        )
+        if end.status != 0:
+            logger.info("%s ended with %d: %s", command[0], end.status, _last_lines(log))
+            return None
+        answer.seek(0)
+        return answer.read(_MAX_OUTPUT_BYTES)
+
+
+@contextlib.contextmanager
+def temporary_folder(workdir: Path) -> Iterator[Path]:
+    """A temporary folder for one child, gone with it."""
     folder = Path(tempfile.mkdtemp(prefix="parse-", dir=workdir))
     try:
-        with (
-            tempfile.TemporaryFile(dir=folder) as answer,
-            tempfile.TemporaryFile(dir=folder) as log,
-        ):
-            command = [sys.executable, "-s", "-B", *_CHILD]
-            limits = [str(memory_bytes), str(timeout_seconds), str(os.getpid())]
-            child = subprocess.Popen(
-                [*command, str(path.resolve()), str(format), *limits],
-                stdin=subprocess.DEVNULL,
-                stdout=answer,
-                stderr=log,
-                cwd=_PROJECT,
-                env={"TMPDIR": str(folder), "LC_ALL": "C.UTF-8"},
-                start_new_session=True,
-            )
-            end = _wait(child, timeout_seconds)
-            return _result(end, answer, log, memory_bytes)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _arguments(limits: Limits) -> list[str]:
+    return [str(limits.memory_bytes), str(limits.seconds), str(os.getpid())]
+
+
+@contextlib.contextmanager
+def _answers(folder: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Files without a name for what a child answers and what it says to its log."""
+    with tempfile.TemporaryFile(dir=folder) as answer, tempfile.TemporaryFile(dir=folder) as log:
+        yield answer, log
+
+
+def _run(
+    command: Sequence[str],
+    limits: Limits,
+    folder: Path,
+    *,
+    answer: IO[bytes],
+    log: IO[bytes],
+    source: IO[bytes] | int = subprocess.DEVNULL,
+    extra: Mapping[str, str] | None = None,
+) -> _End:
+    """Run one of our modules to its end, or to the end of its time."""
+    child = subprocess.Popen(
+        [sys.executable, "-s", "-B", *command],
+        stdin=source,
+        stdout=answer,
+        stderr=log,
+        cwd=_PROJECT,
+        env={"TMPDIR": str(folder), "LC_ALL": "C.UTF-8", **(extra or {})},
+        start_new_session=True,
+    )
+    return _wait(child, limits.seconds)
 
 
 def _wait(child: subprocess.Popen[bytes], timeout_seconds: int) -> _End:

@@ -36,11 +36,15 @@ def parse(path: Path) -> ParsedDocument:
             title = named.group(1)
     if not text.strip():
         raise ParseError("nothing but white space or front matter", code="empty")
-    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
-    elements = list(_elements(tokens))
+    elements = markdown_elements(text)
     if not title:
         title = next((e.text for e in elements if e.kind is ElementKind.HEADING), "")
     return ParsedDocument(elements=elements, title=title)
+
+
+def markdown_elements(text: str) -> list[Element]:
+    """The elements of Markdown that is clean text, for formats that embed some."""
+    return list(_elements(MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)))
 
 
 def _elements(tokens: list[Token]) -> Iterator[Element]:

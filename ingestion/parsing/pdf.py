@@ -2,7 +2,8 @@
 
 What the pieces mean (lines, columns, headings, tables, page furniture) is decided in
 `pdf_layout.py` and what it uses, which know nothing of pdfium. Encrypted files open if their
-user password is empty. A page that cannot be loaded is left out; the others survive.
+user password is empty. A page that cannot be loaded is left out; the others survive. A page
+that shows something but holds no text is drawn for text recognition.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from ingestion.errors import ParseError
 from ingestion.parsing.formats import MAX_CHARACTERS, MAX_PAGES
 from ingestion.parsing.pdf_layout import OutlineEntry, elements_of
 from ingestion.parsing.pdf_rows import Page, Segment
-from ingestion.types import ParsedDocument
+from ingestion.types import Notice, ParsedDocument
 
 _BOLD_NAME = re.compile(r"bold|black|heavy|demi|medi$|cmbx|cmssbx", re.IGNORECASE)
 _MONO_NAME = re.compile(r"mono|courier|consol|menlo|cmtt|typewriter|code", re.IGNORECASE)
@@ -38,27 +39,59 @@ _LINE_ENDS = frozenset((0x0A, 0x0D))
 # pdfium puts this character where it recognised a hyphen at the end of a line.
 _HYPHENS = frozenset((0x02, 0xFFFE))
 _BLANKS = frozenset((0x20, 0x09, 0xA0))
+# Enough for letters of six points; a page larger than a poster is drawn coarser.
+_DOTS_PER_INCH = 300
+_LONGEST_PIXELS = 5_000
+_DRAWN = (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_SHADING)
 
 
 def parse(path: Path) -> ParsedDocument:
     """Read a PDF file."""
-    try:
-        document = pypdfium2.PdfDocument(path)
-    except pypdfium2.PdfiumError as exc:
-        password = getattr(exc, "err_code", None) == pdfium.FPDF_ERR_PASSWORD
-        raise ParseError(str(exc), code="password" if password else "corrupt") from exc
+    document = _opened(path)
     count = len(document)
     if count == 0:
         raise ParseError("no pages", code="corrupt")
     if count > MAX_PAGES:
         raise ParseError(f"{count} pages", code="too_large")
-    pages = _pages(document, count)
+    pages, pictures = _pages(document, count)
     elements, title = elements_of(pages, outline=_outline(document))
-    return ParsedDocument(elements=elements, pages=count, title=_title(document) or title)
+    damaged = count - len(pages)
+    return ParsedDocument(
+        elements=elements,
+        pages=count,
+        title=_title(document) or title,
+        notices=[Notice("damaged_pages", damaged)] if damaged else [],
+        pictures=pictures,
+    )
 
 
-def _pages(document: pypdfium2.PdfDocument, count: int) -> list[Page]:
+def draw(path: Path, pages: Sequence[int], folder: Path, *, turn: int) -> None:
+    """Write these pages, from 1, as `<page>.png` in shades of grey; blank ones are left out."""
+    document = _opened(path)
+    for number in pages:
+        page = document[number - 1]
+        longest = max(*page.get_size(), 1.0)
+        scale = min(_DOTS_PER_INCH / 72, _LONGEST_PIXELS / longest)
+        drawn = page.render(scale=scale, grayscale=True, rotation=-turn % 360).to_pil()
+        darkest, lightest = drawn.getextrema()
+        if darkest != lightest:
+            dots = round(72 * scale)
+            drawn.save(folder / f"{number}.png", compress_level=1, dpi=(dots, dots))
+        page.close()
+
+
+def _opened(path: Path) -> pypdfium2.PdfDocument:
+    try:
+        return pypdfium2.PdfDocument(path)
+    except pypdfium2.PdfiumError as exc:
+        password = getattr(exc, "err_code", None) == pdfium.FPDF_ERR_PASSWORD
+        raise ParseError(str(exc), code="password" if password else "corrupt") from exc
+
+
+def _pages(document: pypdfium2.PdfDocument, count: int) -> tuple[list[Page], list[int]]:
+    """The pages that can be loaded, and the numbers of those that show no text but something."""
     pages: list[Page] = []
+    pictures: list[int] = []
     characters = 0
     for index in range(count):
         try:
@@ -69,6 +102,9 @@ def _pages(document: pypdfium2.PdfDocument, count: int) -> list[Page]:
         width, height = page.get_size()
         segments = _visible(_PageText(page, text).segments(), width, height)
         pages.append(Page(number=index + 1, width=width, height=height, segments=segments))
+        has_text = any(any(map(str.isalnum, segment.text)) for segment in segments)
+        if not has_text and any(page.get_objects(filter=_DRAWN, max_depth=5)):
+            pictures.append(index + 1)
         text.close()
         page.close()
         characters += sum(len(segment.text) for segment in segments)
@@ -76,7 +112,7 @@ def _pages(document: pypdfium2.PdfDocument, count: int) -> list[Page]:
             raise ParseError("too many characters", code="too_large")
     if len(pages) * 2 <= count:
         raise ParseError(f"only {len(pages)} of {count} pages can be loaded", code="corrupt")
-    return pages
+    return pages, pictures
 
 
 def _visible(segments: Iterator[Segment], width: float, height: float) -> list[Segment]:

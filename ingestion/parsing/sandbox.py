@@ -2,7 +2,8 @@
 
 Memory, CPU time, file size and forks are limited everywhere; the network is taken away and
 the death of the parent is followed where the kernel allows it, and silently not where it
-does not.
+does not. As a program (`python -m ingestion.parsing.sandbox MEMORY CPU PARENT COMMAND…`) it limits
+itself and then becomes the command.
 """
 
 from __future__ import annotations
@@ -89,3 +90,14 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def main(arguments: list[str]) -> None:
+    """Limit this process and become the command."""
+    memory_bytes, cpu_seconds, parent, *command = arguments
+    enter(memory_bytes=int(memory_bytes), cpu_seconds=int(cpu_seconds), parent=int(parent))
+    os.execv(command[0], command)  # noqa: S606 (no shell: the command is a list)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -25,6 +25,12 @@ def parse(path: Path) -> ParsedDocument:
     text = clean(decode(path.read_bytes()))
     if not text.strip():
         raise ParseError("nothing but white space", code="empty")
+    elements = text_elements(text)
+    return ParsedDocument(elements=elements, title=_title(elements))
+
+
+def text_elements(text: str) -> list[Element]:
+    """The elements of text that is clean, for formats that embed some."""
     blocks = [block.strip("\n") for block in _BLANK_LINES.split(text) if block.strip()]
     numbered = _numbered_headings(blocks)
     elements: list[Element] = []
@@ -33,7 +39,7 @@ def parse(path: Path) -> ParsedDocument:
             elements.append(Element(ElementKind.HEADING, block.strip(), level=numbered[position]))
         else:
             elements += _block(block)
-    return ParsedDocument(elements=elements, title=_title(elements))
+    return elements
 
 
 def _block(block: str) -> list[Element]:

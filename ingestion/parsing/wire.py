@@ -8,15 +8,21 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ingestion.errors import SENTENCES, ParseError
+from ingestion.errors import NOTICES, SENTENCES, ParseError
 from ingestion.parsing.cleaning import is_clean
-from ingestion.types import Element, ElementKind, ParsedDocument
+from ingestion.types import Element, ElementKind, Notice, ParsedDocument
 
 
 def encode_document(parsed: ParsedDocument) -> bytes:
     """The document as UTF-8 JSON."""
     elements = [[e.kind, e.text, e.page, e.level, e.has_header] for e in parsed.elements]
-    answer = {"title": parsed.title, "pages": parsed.pages, "elements": elements}
+    answer = {
+        "title": parsed.title,
+        "pages": parsed.pages,
+        "elements": elements,
+        "notices": [[notice.code, notice.count] for notice in parsed.notices],
+        "pictures": list(parsed.pictures),
+    }
     return json.dumps(answer, ensure_ascii=False).encode()
 
 
@@ -42,6 +48,8 @@ def decode_answer(answer: bytes) -> ParsedDocument:
             elements=[_element(*values) for values in fields["elements"]],
             pages=_number(fields["pages"]),
             title=_text(fields["title"]),
+            notices=[_notice(*values) for values in fields["notices"]],
+            pictures=[_number(page) for page in fields["pictures"]],
         )
     except (AttributeError, KeyError, TypeError, RecursionError) as exc:
         raise ValueError(f"malformed answer: {exc}") from exc
@@ -55,6 +63,12 @@ def _element(kind: Any, text: Any, page: Any, level: Any, has_header: Any) -> El
         level=_number(level),
         has_header=has_header is True,
     )
+
+
+def _notice(code: Any, count: Any) -> Notice:
+    if code not in NOTICES:
+        raise ValueError(f"unknown notice {code!r:.40}")
+    return Notice(code=code, count=_number(count))
 
 
 def _text(value: Any) -> str:

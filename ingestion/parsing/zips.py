@@ -2,7 +2,7 @@
 
 Sizes declared in a zip are claims. `names` reads only the table of contents, and refuses one
 that would itself be a burden; `check_unpacked_size` unpacks every entry in small pieces and
-counts what really comes out.
+counts what really comes out; `part` reads one entry within a limit.
 """
 
 from __future__ import annotations
@@ -10,44 +10,85 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from ingestion.errors import ParseError
 
 MAX_ENTRIES = 10_000
 MAX_UNPACKED_BYTES = 512 * 1024 * 1024
+MAX_PART_BYTES = 128 * 1024 * 1024
 MAX_RATIO = 100
 RATIO_APPLIES_ABOVE_BYTES = 1024 * 1024
 _MAX_TABLE_BYTES = 4 * 1024 * 1024
 _PIECE_BYTES = 256 * 1024
-_ENCRYPTED = 0x1
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, struct.error)
+ENCRYPTED = 0x1
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, struct.error)
 
 
-def names(path: Path) -> frozenset[str]:
-    """The entries' names.
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What the table of contents says: the entries' names, and whether any is encrypted."""
+
+    names: frozenset[str]
+    is_encrypted: bool
+
+
+def contents(path: Path) -> Contents:
+    """Read the table of contents.
 
     Raises:
-        ParseError: `corrupt`, `password` (an entry is encrypted) or `too_large` (too many).
+        ParseError: `corrupt` or `too_large` (too many entries).
     """
-    with _opened(path) as archive:
-        return frozenset(archive.namelist())
+    with opened(path) as archive:
+        entries = archive.infolist()
+        return Contents(
+            names=frozenset(info.filename for info in entries),
+            is_encrypted=any(info.flag_bits & ENCRYPTED for info in entries),
+        )
+
+
+def part(path: Path, name: str, *, max_bytes: int = MAX_PART_BYTES) -> bytes:
+    """The bytes of one entry; empty if there is no such entry.
+
+    Raises:
+        ParseError: `corrupt`, `password` or `too_large`.
+    """
+    with opened(path) as archive:
+        try:
+            info = archive.getinfo(name)
+        except KeyError:
+            return b""
+        if info.flag_bits & ENCRYPTED:
+            raise ParseError("encrypted entry", code="password")
+        try:
+            with archive.open(info) as entry:
+                content = entry.read(max_bytes + 1)
+        except DAMAGED as exc:
+            raise ParseError(f"damaged entry: {exc}", code="corrupt") from exc
+        except NotImplementedError as exc:
+            raise ParseError(f"unknown compression: {exc}", code="unsupported") from exc
+    if len(content) > max_bytes:
+        raise ParseError("entry over the limit", code="too_large")
+    return content
 
 
 def check_unpacked_size(path: Path) -> None:
     """Unpack everything to nowhere, within the limits.
 
     Raises:
-        ParseError: `too_large` for a zip bomb, else as `names`.
+        ParseError: `too_large` for a zip bomb, `password`, `corrupt`, `unsupported`.
     """
     total = 0
-    with _opened(path) as archive:
+    with opened(path) as archive:
+        if any(info.flag_bits & ENCRYPTED for info in archive.infolist()):
+            raise ParseError("encrypted entries", code="password")
         if sum(info.file_size for info in archive.infolist()) > MAX_UNPACKED_BYTES:
             raise ParseError("declared size over the limit", code="too_large")
         for info in archive.infolist():
             try:
                 total += _unpacked_bytes(archive, info, MAX_UNPACKED_BYTES - total)
-            except _DAMAGED as exc:
+            except DAMAGED as exc:
                 raise ParseError(f"damaged entry: {exc}", code="corrupt") from exc
             except NotImplementedError as exc:
                 raise ParseError(f"unknown compression: {exc}", code="unsupported") from exc
@@ -65,20 +106,22 @@ def _unpacked_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowed: in
     return count
 
 
-def _opened(path: Path) -> zipfile.ZipFile:
+def opened(path: Path) -> zipfile.ZipFile:
+    """Open a zip whose table of contents is no burden.
+
+    Raises:
+        ParseError: `corrupt` or `too_large`.
+    """
     if _table_bytes(path) > _MAX_TABLE_BYTES:
         raise ParseError("table of contents over the limit", code="too_large")
     try:
         archive = zipfile.ZipFile(path)
-    except _DAMAGED as exc:
+    except DAMAGED as exc:
         raise ParseError(f"not a readable zip: {exc}", code="corrupt") from exc
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
         archive.close()
         raise ParseError(f"{len(entries)} entries", code="too_large")
-    if any(info.flag_bits & _ENCRYPTED for info in entries):
-        archive.close()
-        raise ParseError("encrypted entries", code="password")
     return archive
 
 

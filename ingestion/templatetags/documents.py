@@ -19,6 +19,15 @@ _ICONS = {
     State.QUARANTINED: "blocked",
     State.RECEIVED: "clock",
 }
+_KINDS = {
+    "markdown": "Markdown",
+    "rst": "reStructuredText",
+    "text": "Text",
+    "notebook": "Notebook",
+    "eml": "E-mail",
+    "msg": "Outlook message",
+    "image": "Picture",
+}
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -59,4 +68,4 @@ def age(since: datetime) -> str:
 @register.filter
 def kind(document: Document) -> str:
     """The document's format as people write it."""
-    return {"markdown": "Markdown", "text": "Text"}.get(document.format, document.format.upper())
+    return _KINDS.get(document.format, document.format.upper())

@@ -16,8 +16,8 @@ import pytest
 
 from ingestion.errors import ParseError, ParserCrashed
 from ingestion.parsing import Format, isolation, parse_in_child, sandbox, wire
-from ingestion.parsing.formats import PARSERS
-from ingestion.types import Element, ElementKind, ParsedDocument
+from ingestion.parsing.formats import EXTENSIONS, PARSERS
+from ingestion.types import Element, ElementKind, Notice, ParsedDocument
 from tests.ingestion.sample_files import Line, docx, p, pdf, write
 
 MEBIBYTE = 1024 * 1024
@@ -225,7 +225,8 @@ def test_importing_the_package_loads_no_parser_and_the_child_no_django() -> None
 
 
 def test_every_format_names_its_parser() -> None:
-    assert set(PARSERS) == set(Format)
+    assert set(PARSERS) == set(Format) - {Format.ZIP}
+    assert set(EXTENSIONS) == set(Format)
 
 
 def test_a_document_survives_the_wire() -> None:
@@ -236,6 +237,8 @@ def test_a_document_survives_the_wire() -> None:
         ],
         pages=2,
         title="T",
+        notices=[Notice("hidden_sheets", 3)],
+        pictures=[1, 2],
     )
     assert wire.decode_answer(wire.encode_document(parsed)) == parsed
     assert json.loads(wire.encode_error("corrupt", "x" * 9999))["message"] == "x" * 2000

@@ -26,6 +26,13 @@ def zipped(**entries: bytes) -> bytes:
     return out.getvalue()
 
 
+OPEN_DOCUMENT = b"application/vnd.oasis.opendocument."
+OFFICE_XML = {
+    name: zipped(**{"[Content_Types].xml": b"", name: b""})
+    for name in ("ppt/presentation.xml", "xl/workbook.xml")
+}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
@@ -48,6 +55,33 @@ def zipped(**entries: bytes) -> bytes:
         ("a.txt", "Grüße".encode("cp1252"), Format.TEXT),
         ("a.txt", "Hello, world".encode("utf-16-le"), Format.TEXT),
         ("a.txt", "Hello".encode("utf-32"), Format.TEXT),
+        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", Format.IMAGE),
+        ("a.txt", b"\xff\xd8\xff\xe0\0\x10JFIF\0", Format.IMAGE),
+        ("a.txt", b"BMW builds motorcycles.", Format.TEXT),
+        ("a.docx", OFFICE_XML["ppt/presentation.xml"], Format.PPTX),
+        ("a", OFFICE_XML["xl/workbook.xml"], Format.XLSX),
+        ("a.zip", zipped(mimetype=OPEN_DOCUMENT + b"spreadsheet"), Format.ODS),
+        ("a.odt", zipped(mimetype=OPEN_DOCUMENT + b"text-template"), Format.ODT),
+        ("a.odp", zipped(mimetype=OPEN_DOCUMENT + b"presentation"), Format.ODP),
+        ("a.zip", zipped(mimetype=b"application/epub+zip"), Format.EPUB),
+        ("a.zip", zipped(**{"a.txt": b"Hi"}), Format.ZIP),
+        ("a.xls", OLE + "WordDocument\0".encode("utf-16-le"), Format.DOC),
+        ("a.doc", OLE + "Workbook\0".encode("utf-16-le"), Format.XLS),
+        ("a", OLE + "__properties_version1.0\0".encode("utf-16-le"), Format.MSG),
+        ("a.doc", b"{\\rtf1 Hi}", Format.RTF),
+        ("a.txt", b"{\\rtf1 Hi}", Format.RTF),
+        ("a.xls", b"<html><table><tr><td>1</table>", Format.HTML),
+        ("a.csv", b"a;b\n1;2", Format.CSV),
+        ("a.TSV", b"a\tb\n1\t2", Format.CSV),
+        ("a.rst", b"Title\n=====\n", Format.RST),
+        ("a.json", b"{}", Format.JSON),
+        ("export", b'[{"a": 1}]', Format.JSON),
+        ("a.txt", b'{"a": 1}', Format.TEXT),
+        ("book", b'{"cells": [], "nbformat": 4}', Format.NOTEBOOK),
+        ("a.ipynb", b'{"metadata": {}, "cells": []}', Format.NOTEBOOK),
+        ("a.txt", b"Received: by x\nFrom: a@b\nDate: now\nSubject: Hi\n\nHi", Format.EML),
+        ("a.eml", b"Subject: Hi\n\nHi", Format.EML),
+        ("a.txt", b"From: Ann\nTo: Ben\nSubject: a letter\n\nDear Ben", Format.TEXT),
     ],
 )
 def test_content_decides(tmp_path: Path, name: str, content: bytes, expected: Format) -> None:
@@ -64,16 +98,15 @@ def test_content_decides(tmp_path: Path, name: str, content: bytes, expected: Fo
         ("a.md", bytes(range(256)), "type_mismatch"),
         ("a.pdf", bytes(range(256)), "corrupt"),
         ("a.bin", b"\x1f\x8b\x08\0\0\0\0\0", "unsupported"),
-        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "no_text"),
         ("a.docx", DOCX[:300], "corrupt"),
-        ("a.xlsx", zipped(**{"[Content_Types].xml": b"", "xl/workbook.xml": b""}), "unsupported"),
-        ("a.zip", zipped(**{"a.txt": b"Hi"}), "unsupported"),
-        ("a.docx", OLE + "EncryptedPackage".encode("utf-16-le"), "password"),
-        ("a.doc", OLE + "WordDocument".encode("utf-16-le"), "unsupported"),
-        ("a.csv", b"a;b\n1;2", "unsupported"),
-        ("a.json", b"{}", "unsupported"),
-        ("a.rtf", b"{\\rtf1 Hi}", "unsupported"),
-        ("a.txt", b"{\\rtf1 Hi}", "unsupported"),
+        ("a.xlsb", zipped(**{"[Content_Types].xml": b"", "xl/workbook.bin": b""}), "unsupported"),
+        ("a.jar", zipped(**{"META-INF/MANIFEST.MF": b"", "a.class": b""}), "unsupported"),
+        ("a.zip", zipped(), "empty"),
+        ("a.docx", OLE + "EncryptedPackage\0".encode("utf-16-le"), "password"),
+        ("a.ppt", OLE + "PowerPoint Document\0".encode("utf-16-le"), "unsupported"),
+        ("a.rtf", b"Hi", "type_mismatch"),
+        ("a.jpg", b"<html>Not found</html>", "type_mismatch"),
+        ("a.odg", zipped(mimetype=OPEN_DOCUMENT + b"formula"), "unsupported"),
         ("feed", b"<?xml version='1.0'?><feed/>", "unsupported"),
     ],
 )

@@ -380,6 +380,7 @@ def test_a_worker_that_hangs_loses_its_lease(
 ) -> None:
     settings.INGEST_LEASE_SECONDS = 1
     settings.PARSE_TIMEOUT_SECONDS = -60
+    settings.OCR_TIMEOUT_SECONDS = 0
     monkeypatch.setattr(pipeline, "PATIENCE_SECONDS", 0.5)
     document = upload(corpus)
     taken: list[Document | None] = []
