@@ -17,6 +17,9 @@ ENV PATH=/venv/bin:$PATH \
     DATA_DIR=/data \
     OMP_WAIT_POLICY=PASSIVE \
     ANONYMIZED_TELEMETRY=False
+# Recognises the text of scans and pictures; further languages: tesseract-ocr-deu and so on.
+RUN apt-get update && apt-get install -y --no-install-recommends tesseract-ocr \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 1000 ragsite \
     && useradd --uid 1000 --gid ragsite --no-create-home --home-dir /tmp ragsite \
     && install -d -o ragsite -g ragsite /data

@@ -18,7 +18,7 @@ demo: $(VENV)/installed ## the main job in the terminal: ingest samples/, ask th
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && DATA_DIR="$$folder" $(BIN)/python manage.py demo
 
 test: $(VENV)/installed-dev ## the whole test suite, browser tests included
-	@sh tests/install-browser.sh
+	@sh tests/install-tools.sh
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/installed-dev ## the campaigns that take long

@@ -140,7 +140,7 @@ def chromium() -> Iterator[Browser]:
     """Debian's Chromium, headless."""
     path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     if path is None:
-        pytest.fail("No Chromium is installed. Run tests/install-browser.sh first.")
+        pytest.fail("No Chromium is installed. Run tests/install-tools.sh first.")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)

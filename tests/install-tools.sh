@@ -1,0 +1,20 @@
+#!/bin/sh
+# Have what the tests need beside pip packages: a Chromium and Tesseract, installed or from Debian.
+set -u
+packages=""
+found=""
+for name in chromium chromium-browser google-chrome; do
+    command -v "$name" >/dev/null 2>&1 && found=yes
+done
+[ -n "$found" ] || packages="chromium"
+command -v tesseract >/dev/null 2>&1 || packages="$packages tesseract-ocr"
+[ -n "$packages" ] || exit 0
+if command -v apt-get >/dev/null 2>&1; then
+    echo "Installing for the tests: $packages …"
+    sudo=""
+    [ "$(id -u)" -eq 0 ] || sudo="sudo"
+    # shellcheck disable=SC2086
+    $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends $packages >/dev/null && exit 0
+fi
+echo "The tests need Chromium and Tesseract. Install the packages 'chromium' and 'tesseract-ocr' and run make test again."
+exit 1
