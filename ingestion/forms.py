@@ -8,8 +8,9 @@ from django import forms
 from django.contrib.auth.models import User
 
 from ingestion.models import Corpus
+from ingestion.parsing.formats import EXTENSIONS
 
-ACCEPTED = (".pdf", ".docx", ".html", ".htm", ".md", ".markdown", ".txt")
+ACCEPTED = tuple(extension for group in EXTENSIONS.values() for extension in group)
 
 
 class CorpusForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time

@@ -6,6 +6,8 @@ service. The work itself is in `pipeline.py` and `purge.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -14,11 +16,11 @@ from django.db import transaction
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
-from ingestion import blobs, nudges
+from ingestion import archives, blobs, nudges
 from ingestion.conf import ingestion_settings
 from ingestion.errors import ParseError, UploadRefused
 from ingestion.models import Corpus, Document, new_key
-from ingestion.parsing import sniff
+from ingestion.parsing import Format, sniff
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -57,8 +59,44 @@ def create_corpus(
     return corpus
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A file of an archive that was not taken, and why."""
+
+    path: str
+    error: UploadRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What became of an upload: its documents, each with its path in the archive or its name."""
+
+    documents: Sequence[tuple[str, Document]]
+    refusals: Sequence[Refusal] = ()
+    is_archive: bool = False
+
+
+def receive_all(*, corpus: Corpus, person: User | None, name: str, content: BinaryIO) -> Received:
+    """Take a file in, or every file of a ZIP, each as a document of its own.
+
+    A file of a ZIP that is refused keeps no other from being taken. Arguments as `receive`.
+
+    Raises:
+        UploadRefused: as `receive`; for a ZIP also `password` if all of it is encrypted.
+    """
+    key, name = new_key(), blobs.clean_name(name)
+    draft = _draft(content, key)
+    try:
+        if _kind(draft.path, name) is not Format.ZIP:
+            document = _keep(draft, key, name, corpus=corpus, person=person)
+            return Received(documents=[(name, document)])
+        return _unpack(draft.path, corpus=corpus, person=person)
+    finally:
+        draft.path.unlink(missing_ok=True)
+
+
 def receive(*, corpus: Corpus, person: User | None, name: str, content: BinaryIO) -> Document:
-    """Take a file in: when this returns, its bytes and its row survive a power cut.
+    """Take one file in: when this returns, its bytes and its row survive a power cut.
 
     Args:
         corpus: one that the person may edit; the caller has checked that.
@@ -69,19 +107,63 @@ def receive(*, corpus: Corpus, person: User | None, name: str, content: BinaryIO
     Raises:
         UploadRefused: `empty`, `too_large`, `disk_full`, `duplicate` (with the id of the
             document that is there), `corpus_gone`, or what `sniff` found: `unsupported`,
-            `type_mismatch`, `password`, `corrupt`, `no_text`. Nothing is left behind.
+            `type_mismatch`, `password`, `corrupt`; `nested_archive` for a ZIP, which
+            `receive_all` takes. Nothing is left behind.
     """
-    settings = ingestion_settings()
     key, name = new_key(), blobs.clean_name(name)
-    draft = blobs.write_draft(
+    draft = _draft(content, key)
+    try:
+        return _keep(draft, key, name, corpus=corpus, person=person)
+    finally:
+        draft.path.unlink(missing_ok=True)
+
+
+def _unpack(path: Path, *, corpus: Corpus, person: User | None) -> Received:
+    documents: list[tuple[str, Document]] = []
+    refusals: list[Refusal] = []
+    with archives.opened(path) as archive:
+        for member in archive.members():
+            try:
+                with archive.content(member) as content:
+                    document = receive(
+                        corpus=corpus, person=person, name=member.path, content=content
+                    )
+            except UploadRefused as exc:
+                if exc.code in ("disk_full", "corpus_gone"):
+                    raise
+                refusals.append(Refusal(member.path, exc))
+            else:
+                documents.append((member.path, document))
+    return Received(documents=documents, refusals=refusals, is_archive=True)
+
+
+def _draft(content: BinaryIO, key: str) -> blobs.Draft:
+    settings = ingestion_settings()
+    return blobs.write_draft(
         content,
         settings.blobs_dir,
         key,
         max_bytes=settings.upload_max_bytes,
         floor_bytes=settings.disk_floor_bytes,
     )
+
+
+def _kind(path: Path, name: str) -> Format:
     try:
-        kind = sniff(draft.path, name)
+        return sniff(path, name)
+    except ParseError as exc:
+        raise UploadRefused(str(exc), code=exc.code) from exc
+
+
+def _keep(
+    draft: blobs.Draft, key: str, name: str, *, corpus: Corpus, person: User | None
+) -> Document:
+    """Give a draft its place and its row, or leave nothing of it."""
+    settings = ingestion_settings()
+    kind = _kind(draft.path, name)
+    if kind is Format.ZIP:
+        raise UploadRefused("a ZIP", code="nested_archive")
+    try:
         _refuse_duplicate(corpus, draft.sha256)
         blobs.publish(draft, settings.blobs_dir, key)
         with transaction.atomic():
@@ -98,11 +180,7 @@ def receive(*, corpus: Corpus, person: User | None, name: str, content: BinaryIO
                 sha256=draft.sha256,
                 blob_key=key,
             )
-    except ParseError as exc:
-        draft.path.unlink(missing_ok=True)
-        raise UploadRefused(str(exc), code=exc.code) from exc
     except BaseException:
-        draft.path.unlink(missing_ok=True)
         blobs.remove(settings.blobs_dir, key)
         raise
     _nudge_on_commit()

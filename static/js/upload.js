@@ -21,8 +21,9 @@ function size(bytes) {
 
 function refusal(file) {
   const suffix = file.name.includes(".") ? `.${file.name.split(".").pop().toLowerCase()}` : "";
-  if (!types.includes(suffix)) {
-    return `Files of this kind cannot be read. Upload PDF, DOCX, HTML, Markdown or plain text.`;
+  // Without an extension the site looks at the content; another one may be read as plain text.
+  if (suffix && !types.includes(suffix) && !file.type.startsWith("text/")) {
+    return `Files of this kind cannot be read. Upload ${form.dataset.kinds}.`;
   }
   if (file.size > maxBytes) {
     return `The file has ${size(file.size)}; this site accepts up to ${form.dataset.max}. Split it and upload the parts.`;
@@ -89,9 +90,11 @@ function send({ file, item }) {
   };
   request.onload = () => {
     if (request.status === 201) {
-      taken += 1;
-      show(item, "Uploaded", "good");
-      said.textContent = `${file.name} is uploaded.`;
+      const { documents, refused, sentence } = answer(request);
+      taken += documents.length;
+      if (refused.length) refuse(item, file, sentence);
+      else show(item, documents.length > 1 ? sentence : "Uploaded", "good");
+      said.textContent = sentence;
       document.body.dispatchEvent(new CustomEvent("documents-changed"));
     } else {
       refuse(item, file, failure(request), answer(request).document_url);

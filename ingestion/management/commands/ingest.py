@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class _File:
     path: Path
     document: Document | None = None
     refused: str = ""
+    members: list[_File] = field(default_factory=list)
     was_there: bool = False
     is_told: bool = False
 
@@ -67,6 +68,7 @@ class _File:
             "already_there": self.was_there,
             "error_code": self.error_code,
             "error": self.sentence if self.error_code else "",
+            "notice": row.notice if row else "",
             "pages": row.pages if row else 0,
             "chunks": row.chunk_count if row else 0,
             "seconds": round(self.seconds, 2),
@@ -82,7 +84,8 @@ class _File:
         if row.state != Document.State.READY:
             return f"✓ {self.path}: received as document {row.pk}"
         pages = f"{row.pages} pages, " if row.pages else ""
-        return f"✓ {self.path}: {pages}{row.chunk_count} passages, {self.seconds:.1f} s"
+        notice = f"\n  {row.notice}" if row.notice else ""
+        return f"✓ {self.path}: {pages}{row.chunk_count} passages, {self.seconds:.1f} s{notice}"
 
 
 class Command(BaseCommand):
@@ -109,11 +112,16 @@ class Command(BaseCommand):
             _quiet(verbosity=options["verbosity"]),
             tqdm(total=len(files), unit="file", disable=None, leave=False) as bar,
         ):
-            for file in files:
-                bar.set_description(f"receiving {file.path.name}"[:40])
-                _receive(file, corpus, uploader)
-                if not options["wait"] or file.is_finished:
-                    self._tell(file, bar)
+            given, files = files, []
+            for asked in given:
+                bar.set_description(f"receiving {asked.path.name}"[:40])
+                _receive(asked, corpus, uploader)
+                found = asked.members or [asked]
+                bar.total = (bar.total or 0) + len(found) - 1
+                files += found
+                for file in found:
+                    if not options["wait"] or file.is_finished:
+                        self._tell(file, bar)
             if options["wait"]:
                 self._wait(files, bar)
         if self._as_json:
@@ -176,21 +184,36 @@ def _corpus(owner: User, name: str) -> Corpus:
 
 
 def _receive(file: _File, corpus: Corpus, uploader: User) -> None:
+    """Hand a file in; an archive's files become `members`, each with its path in the archive."""
     try:
         with file.path.open("rb") as content:
-            file.document = services.receive(
+            received = services.receive_all(
                 corpus=corpus, person=uploader, name=file.path.name, content=content
             )
     except UploadRefused as exc:
-        file.refused = exc.code
-        if exc.document_id is not None:
-            file.document = Document.objects.filter(pk=exc.document_id).first()
-            file.was_there = file.document is not None
-            file.refused = "" if file.was_there else exc.code
+        _refuse(file, exc)
     except FileNotFoundError:
         file.refused = "not_found"
     except OSError:
         file.refused = "unreadable"
+    else:
+        if not received.is_archive:
+            file.document = received.documents[0][1]
+            return
+        for path, document in received.documents:
+            file.members.append(_File(Path(f"{file.path}/{path}"), document=document))
+        for refusal in received.refusals:
+            member = _File(Path(f"{file.path}/{refusal.path}"))
+            _refuse(member, refusal.error)
+            file.members.append(member)
+
+
+def _refuse(file: _File, exc: UploadRefused) -> None:
+    file.refused = exc.code
+    if exc.document_id is not None:
+        file.document = Document.objects.filter(pk=exc.document_id).first()
+        file.was_there = file.document is not None
+        file.refused = "" if file.was_there else exc.code
 
 
 def _activity(document: Document) -> str:
