@@ -61,11 +61,11 @@ class Card:
 
     @property
     def kind(self) -> str:
-        """Two to four capitals for the file's icon: PDF, DOCX, HTML, MD, TXT."""
+        """Two to four capitals for the file's icon: PDF, DOCX, HTML, MD and so on."""
         suffix = str(self.source["document"]).rpartition(".")[2].upper()
-        known = {"MARKDOWN": "MD", "HTM": "HTML", "TEXT": "TXT", "DOC": "DOCX"}
+        known = {"MARKDOWN": "MD", "HTM": "HTML", "TEXT": "TXT", "JPEG": "JPG", "TIFF": "TIF"}
         suffix = known.get(suffix, suffix)
-        return suffix if suffix in {"PDF", "DOCX", "HTML", "MD", "TXT"} else "FILE"
+        return suffix if 2 <= len(suffix) <= 4 and suffix.isalnum() and suffix.isascii() else "FILE"
 
     @property
     def pages(self) -> str:
