@@ -17,16 +17,19 @@ _MARKS = (
 )
 _SAMPLE_BYTES = 256 * 1024
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f\x08\x1b")
-_PUNCTUATION = frozenset("€‚ƒ„…†‡ˆ‰‹‘’“”•–—˜™›¡¢£¤¥¦§¨©«¬®¯°±´¶·¸»¿\u00a0\u00ad²³¹½¼¾ªº×÷µ")
+_PUNCTUATION = frozenset("€‚ƒ„…†‡ˆ‰‹‘’“”•–—˜™›¡¢£¥¦§¨©«¬®¯°±´¶·¸»¿\u00a0\u00ad²³¹½¼¾ªº×÷µ")
 _WESTERN = frozenset("äöüßéèêëàâáãåæçíìîïñóòôõøœúùûÄÖÜÉÈÊËÀÂÁÃÅÆÇÍÌÎÏÑÓÒÔÕØŒÚÙÛŸÿ")
 _TURKISH = frozenset("çğıöşüâîûÇĞİÖŞÜÂÎÛ")
 _CENTRAL = frozenset("áäąăâćčçďđéěęëíîĺľłńňóöôőřŕśšşťţúůüűýźžżßÁÄĄĂÂĆČÇĎĐÉĚĘËÍÎŁŃÓÖÔŐŘŚŠŤÚŮÜŰÝŹŽŻ")
+_HALF_WIDTH = re.compile("[\uff61-\uff9f]")
 # The page with the fewest characters that its languages do not use wins; the first of equals.
 _LATIN_PAGES = (
     ("cp1252", _WESTERN),
+    ("iso8859-15", _WESTERN),
     ("cp1254", _TURKISH),
     ("cp1250", _CENTRAL),
     ("iso8859-2", _CENTRAL),
+    ("mac_roman", _WESTERN),
 )
 
 
@@ -137,15 +140,39 @@ def _legacy(content: bytes) -> str:
     from charset_normalizer import from_bytes
 
     match = from_bytes(sample).best()
-    if match is None:
+    encoding = _mistaken(sample, "" if match is None else match.encoding)
+    if not encoding:
         raise ParseError("no encoding fits", code="undecodable")
     try:
-        return content.decode(match.encoding)
+        return content.decode(encoding)
     except UnicodeDecodeError:
-        text = content.decode(match.encoding, "replace")
+        text = content.decode(encoding, "replace")
         if text.count("\ufffd") * 100 > len(text):
             raise ParseError("no encoding fits", code="undecodable") from None
         return text
+
+
+def _mistaken(sample: bytes, encoding: str) -> str:
+    """The encoding that was found, or the one that it is often taken for."""
+    if not encoding:
+        return ""
+    text = sample.decode(encoding, "replace")
+    foreign = [character for character in text if character > "\x7f"]
+    if len(_HALF_WIDTH.findall(text)) * 2 > len(foreign) and _decoded(sample, "koi8-r"):
+        return "koi8-r"
+    # Hebrew in the place of lower case in the one is upper case in the other.
+    is_raised = encoding.startswith("koi8") and all(map(str.isupper, foreign))
+    if is_raised and _decoded(sample, "cp1255"):
+        return "cp1255"
+    return encoding
+
+
+def _decoded(sample: bytes, encoding: str) -> str:
+    """The text, or nothing if these are no bytes of this encoding."""
+    try:
+        return sample.decode(encoding)
+    except UnicodeDecodeError:
+        return ""
 
 
 def _latin(content: bytes) -> str | None:

@@ -27,13 +27,18 @@ def parse(path: Path) -> ParsedDocument:
     if not text.strip():
         raise ParseError("nothing but white space", code="empty")
     try:
-        value = _loads(text)
+        value = _value(text)
+        return ParsedDocument(elements=list(_elements(value)), title=_title(value))
     except (ValueError, RecursionError):
-        try:
-            value = [_loads(line) for line in text.splitlines() if line.strip()]
-        except (ValueError, RecursionError):
-            return ParsedDocument(elements=text_elements(text))
-    return ParsedDocument(elements=list(_elements(value)), title=_title(value))
+        return ParsedDocument(elements=text_elements(text))
+
+
+def _value(text: str) -> Any:
+    """The value, or a list of them if there is one on each line."""
+    try:
+        return _loads(text)
+    except ValueError:
+        return [_loads(line) for line in text.splitlines() if line.strip()]
 
 
 def _loads(text: str) -> Any:

@@ -34,7 +34,9 @@ _DROPPED = frozenset(
     | {f"{_TEXT}ruby-text", f"{_OFFICE}event-listeners", f"{_DRAW}glue-point"}
 )
 _TITLE_CLASSES = frozenset({"title"})
+# A count may be anything; what it repeats is worth keeping a few times.
 _MAX_REPEATED = 100
+_MAX_REPEATED_CELLS = 1_000
 _MAX_DEPTH = 200
 
 
@@ -223,7 +225,7 @@ def _rows(table: etree._Element) -> Iterator[list[str]]:
                 row += [text] * min(repeated, _MAX_REPEATED)
             column += repeated
         times = _count(node, f"{_TABLE}number-rows-repeated")
-        for _ in range(min(times, _MAX_REPEATED) if row else 1):
+        for _ in range(min(times, max(1, _MAX_REPEATED_CELLS // len(row))) if row else 1):
             yield row
 
 

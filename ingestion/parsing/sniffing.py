@@ -93,7 +93,7 @@ def sniff(path: Path, name: str) -> Format:
     if head.startswith(_ZIP):
         return _zip_format(path)
     if head.startswith(_OLE):
-        return _ole_format(path)
+        return _ole_format(path, suffix)
     if _is_image(head):
         return Format.IMAGE
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{\\rtf"):
@@ -156,7 +156,7 @@ def _open_document_format(path: Path, names: frozenset[str]) -> Format | None:
     return Format.ODT if is_open_document else None
 
 
-def _ole_format(path: Path) -> Format:
+def _ole_format(path: Path, suffix: str) -> Format:
     """By the stream that the container's directory names first: what is embedded comes later."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         places = {
@@ -165,7 +165,7 @@ def _ole_format(path: Path) -> Format:
         }
     places.pop(-1, None)
     if not places:
-        raise ParseError("OLE container of another kind", code="unsupported")
+        raise ParseError("OLE container of another kind", code=_binary_code(suffix))
     kind = places[min(places)]
     if kind is None or (None in places.values() and Format.MSG not in places.values()):
         raise ParseError("encrypted Office file", code="password")

@@ -19,7 +19,8 @@ MAX_ENTRIES = 10_000
 MAX_UNPACKED_BYTES = 512 * 1024 * 1024
 MAX_PART_BYTES = 128 * 1024 * 1024
 MAX_RATIO = 100
-RATIO_APPLIES_ABOVE_BYTES = 1024 * 1024
+# Sheets of like rows shrink to less than a hundredth; so little of them is no burden.
+RATIO_APPLIES_ABOVE_BYTES = 32 * 1024 * 1024
 _MAX_TABLE_BYTES = 4 * 1024 * 1024
 _PIECE_BYTES = 256 * 1024
 ENCRYPTED = 0x1
@@ -110,7 +111,7 @@ def opened(path: Path) -> zipfile.ZipFile:
     """Open a zip whose table of contents is no burden.
 
     Raises:
-        ParseError: `corrupt` or `too_large`.
+        ParseError: `corrupt`, `unsupported` or `too_large`.
     """
     if _table_bytes(path) > _MAX_TABLE_BYTES:
         raise ParseError("table of contents over the limit", code="too_large")
@@ -118,6 +119,8 @@ def opened(path: Path) -> zipfile.ZipFile:
         archive = zipfile.ZipFile(path)
     except DAMAGED as exc:
         raise ParseError(f"not a readable zip: {exc}", code="corrupt") from exc
+    except NotImplementedError as exc:
+        raise ParseError(f"a newer kind of zip: {exc}", code="unsupported") from exc
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
         archive.close()

@@ -26,6 +26,13 @@ def zipped(**entries: bytes) -> bytes:
     return out.getvalue()
 
 
+def newer_zip() -> bytes:
+    """A zip that asks for a program of the future."""
+    raw = bytearray(zipped(a=b"Hi"))
+    struct.pack_into("<H", raw, raw.find(b"PK\x01\x02") + 6, 99)
+    return bytes(raw)
+
+
 OPEN_DOCUMENT = b"application/vnd.oasis.opendocument."
 OFFICE_XML = {
     name: zipped(**{"[Content_Types].xml": b"", name: b""})
@@ -104,6 +111,9 @@ def test_content_decides(tmp_path: Path, name: str, content: bytes, expected: Fo
         ("a.zip", zipped(), "empty"),
         ("a.docx", OLE + "EncryptedPackage\0".encode("utf-16-le"), "password"),
         ("a.ppt", OLE + "PowerPoint Document\0".encode("utf-16-le"), "unsupported"),
+        ("a.doc", OLE, "corrupt"),
+        ("a.bin", OLE, "unsupported"),
+        ("a.zip", newer_zip(), "unsupported"),
         ("a.rtf", b"Hi", "type_mismatch"),
         ("a.jpg", b"<html>Not found</html>", "type_mismatch"),
         ("a.odg", zipped(mimetype=OPEN_DOCUMENT + b"formula"), "unsupported"),
