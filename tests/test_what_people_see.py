@@ -137,13 +137,12 @@ def test_a_question_of_ten_thousand_characters_is_answered_and_a_longer_one_refu
     assert f"{MAX_QUESTION_CHARACTERS:,}" in refused.content.decode()
 
 
-def test_with_everything_there_only_the_reranker_is_missed(
-    answering: Corpus, ollama: OllamaServer
-) -> None:
+def test_with_everything_there_nothing_is_missed(answering: Corpus, ollama: OllamaServer) -> None:
     turn, told, page = ask(answering.owner, answering)
 
     assert turn.state == Turn.State.DONE
-    assert {d["code"] for d in turn.degraded} <= {"no_reranker"}
+    assert {d["code"] for d in turn.degraded} <= {"low_relevance"}
+    assert turn.trace["rerank"]["model"] == "bundled"
     assert told.index("event: sources") < told.index("event: answer")
     assert "[1]" in turn.answer
     assert "page.md" in page

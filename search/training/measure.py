@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Logits that a place counts, per unit of ln(fused rank).
 PLACES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
+MOST_HARM = 0.01
 BINS = 10
 
 
@@ -82,15 +83,14 @@ def gain(questions: Sequence[Judged], calibration: Calibration) -> Gain:
 def safe_place(sets: Mapping[str, Sequence[Judged]]) -> float:
     """What the fused place must count beside the logit, so that reranking does no harm.
 
-    Of the weights with which no set falls below the fused order by more than its interval
-    tells, the one with the best mean over sets; if every one does harm somewhere, the one
-    that does least.
+    Of the weights with which no set loses more than MOST_HARM to the fused order, the one with
+    the best mean over sets; if every one loses more somewhere, the one that loses least.
     """
     gains = {
         place: [gain(q, Calibration(place=place)).difference for q in sets.values()]
         for place in PLACES
     }
-    harmless = [place for place, found in gains.items() if all(d.high >= 0 for d in found)]
+    harmless = [place for place, found in gains.items() if all(d.mean >= -MOST_HARM for d in found)]
     if harmless:
         return max(harmless, key=lambda place: sum(d.mean for d in gains[place]))
     return max(gains, key=lambda place: min(d.mean for d in gains[place]))

@@ -16,6 +16,7 @@ from inference.errors import InferenceLate
 from inference.models import Models, Slot
 from inference.scheduler import Scheduler
 from inference.server import MAX_BODY_BYTES, MAX_CLIENT_BATCH
+from inference.types import probability
 from tests.inference.conftest import Connect
 from tests.inference.stand_ins import BREAKS, HeldEngine, serving
 
@@ -158,15 +159,43 @@ def test_info_has_the_fields_of_tei_and_both_models(
 
 
 def test_a_server_without_a_reranker_says_so_and_still_embeds(
-    connect: Connect, inference_url: str
+    connect: Connect, minilm: Path
 ) -> None:
-    answer = post(f"{inference_url}/rerank", {"query": "why", "texts": ["because"]})
+    models = Models(str(minilm), "none")
+    models.load()
+    why = "reranking is switched off (RERANKER=none)"
+
+    with serving(_Loaded("", "", embedder=models.embedder, reranker=models.reranker)) as url:
+        answer = post(f"{url}/rerank", {"query": "why", "texts": ["because"]})
+        info = connect(url).info()
+        healthy = get(f"{url}/health").status_code
+        embedded = post(f"{url}/embed", {"inputs": "x"}).status_code
 
     assert answer.status_code == 424
-    assert answer.json() == {"error": "no reranker is installed", "error_type": "no_model"}
-    info = connect(inference_url).info()
-    assert (info.reranker, info.reranker_reason) == (None, "no reranker is installed")
-    assert get(f"{inference_url}/health").status_code == 200
+    assert answer.json() == {"error": why, "error_type": "no_model"}
+    assert (info.reranker, info.reranker_reason) == (None, why)
+    assert (healthy, embedded) == (200, 200)
+
+
+def test_the_bundled_reranker_is_there_and_calibrated(connect: Connect, inference_url: str) -> None:
+    client = connect(inference_url)
+    passages = [
+        "The recipe needs two eggs, a cup of flour and a pinch of salt.",
+        "Hamlet is a tragedy that William Shakespeare wrote about 1600.",
+    ]
+
+    beside, about = client.rerank("Who wrote Hamlet?", passages)
+    info = client.info().reranker
+
+    assert about.logit > beside.logit
+    assert info is not None
+    assert info.model_id == "bundled"
+    assert "en" in info.languages
+    relevance = [probability(info.calibration.log_odds(s.logit, 1)) for s in (beside, about)]
+    assert relevance[0] < (info.calibration.threshold or 0) < relevance[1]
+    body = {"query": "Who wrote Hamlet?", "texts": passages}
+    told = post(f"{inference_url}/rerank", body).json()
+    assert [row["score"] for row in told] == pytest.approx(relevance[::-1], abs=0.01)
 
 
 def test_metrics_count_requests_and_texts(rerank_url: str) -> None:

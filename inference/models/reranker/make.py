@@ -1,9 +1,9 @@
-"""Makes the bundled reranker again: `python inference/models/reranker/make.py DATA RUN`.
+"""Trains a bundled reranker: `python inference/models/reranker/make.py DATA RUN`.
 
 DATA holds `training/` with the pairs (squad-dev, policyqa-dev-test, medquad, jaquad-ja and
-cmrc2018-zh for training; two of the squadshifts sets only to choose) and `retrieval/` with
-Cranfield and PubMedQA; RUN is the folder of the run. The model is then RUN/model. What it
-learned from and what it is worth stand in README.md beside this file.
+cmrc2018-zh for training; the three squadshifts sets only to choose) and `retrieval/` with
+Cranfield and PubMedQA; RUN is the folder of the run. The model is then RUN/model with its card.
+What the weights beside this file learned from, and how, stands in README.md.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ TRAIN = {
     "cmrc2018-zh": "limit=1500,licence=CC BY-SA 4.0",
 }
 CHOOSE = {
-    "retrieval/cranfield": ",limit=40",
-    "retrieval/pubmedqa": ",limit=30",
-    "training/squadshifts-new-wiki.jsonl.gz": ",limit=40",
-    "training/squadshifts-reddit.jsonl.gz": ",limit=40,titles=no",
+    "retrieval/cranfield": ",limit=120",
+    "retrieval/pubmedqa": ",limit=80",
+    "training/squadshifts-new-wiki.jsonl.gz": ",limit=80",
+    "training/squadshifts-reddit.jsonl.gz": ",limit=80,titles=no",
+    "training/squadshifts-amazon-reviews.jsonl.gz": ",limit=80,titles=no",
 }
 
 
@@ -57,7 +58,7 @@ def main() -> int:
         if name in HELD_OUT:
             source, held = split(source, run / "sets", HELD_OUT[name])
             if name != "squad-dev":
-                validate.append(f"{held},limit=30")
+                validate.append(f"{held},limit=60")
         pairs.append(f"{source},{options}")
     command = [sys.executable, "manage.py", "train_reranker", "--out", str(run)]
     command += [

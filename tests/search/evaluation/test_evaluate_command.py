@@ -46,18 +46,18 @@ def test_it_measures_every_stage_and_leaves_nothing_behind(
     out = StringIO()
     chart = tmp_data / "chart.svg"
 
-    call_command(Command(stdout=out), str(collection), "--json", f"--svg={chart}")
+    call_command(Command(stdout=out), str(collection), "--json", "--pool=5,8", f"--svg={chart}")
 
     report = json.loads(out.getvalue())
     assert report["collection"] == "places"
     assert report["queries"] == len(PLACES)
-    for stage in ("bm25", "dense", "fused"):
+    for stage in ("bm25", "dense", "fused", "reranked"):
         assert report["stages"][stage]["ndcg@10"] == pytest.approx(1.0)
         low, high = report["stages"][stage]["ci95"]
         assert low <= report["stages"][stage]["ndcg@10"] <= high
         assert report["stages"][stage]["ms_p50"] > 0
-    assert "reranked" not in report["stages"]
-    assert any("no reranker is installed" in note for note in report["notes"])
+    assert [point["pool"] for point in report["sweep"]] == [5, 8]
+    assert report["knee"] == 5
     assert chart.read_text().startswith("<svg")
     assert not Corpus.objects.exists()
     assert not list((tmp_data / "evaluations").iterdir())
@@ -81,11 +81,12 @@ def test_a_stopped_run_goes_on_where_it_was(
         return retrieve(question, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("search.evaluation.runner.retrieve", counting)
+    stages = "--stages=bm25,dense,fused"
     with pytest.raises(SystemExit) as stopped:
-        call_command(Command(), str(collection))
+        call_command(Command(), str(collection), stages)
     assert stopped.value.code == 130
 
-    call_command(Command(stdout=StringIO()), str(collection))
+    call_command(Command(stdout=StringIO()), str(collection), stages)
     assert len(asked) == 4 + len(PLACES) - 3  # the three that were done are not asked again
 
 
