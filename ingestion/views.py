@@ -29,7 +29,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 from django_htmx.middleware import HtmxDetails
 
-from ingestion import reader, services
+from ingestion import reader, services, uploads
 from ingestion.errors import ACCEPTED_KINDS, UploadRefused
 from ingestion.forms import ACCEPTED, CorpusForm, DeleteCorpusForm
 from ingestion.listing import FAILED, FILTERS, Filter, corpora_of, summarise
@@ -38,7 +38,6 @@ from ingestion.models import Chunk, Corpus, Document, DocumentQuerySet, IndexGen
 PASSAGES_PER_PAGE = 50
 FILE_CHUNK_BYTES = 256 * 1024
 PAUSED_AFTER_SECONDS = 10
-MOST_REFUSALS_TOLD = 5
 REFUSAL_STATUS = {"too_large": 413, "duplicate": 409, "disk_full": 507}
 
 
@@ -211,7 +210,6 @@ def upload(request: HttpRequest, corpus_id: int) -> HttpResponse:
         received = services.receive_all(
             corpus=found, person=person, name=file.name or "", content=_as_binary(file)
         )
-        _refuse_if_nothing_was_taken(received)
     except UploadRefused as exc:
         sentence = _NO_FILE if exc.code == "no_file" else exc.sentence
         if wants_json:
@@ -221,38 +219,12 @@ def upload(request: HttpRequest, corpus_id: int) -> HttpResponse:
             return JsonResponse(answer, status=REFUSAL_STATUS.get(exc.code, 422))
         messages.error(request, f"{file.name}: {sentence}" if file else sentence)
         return redirect("ingestion:corpus", corpus_id)
-    sentence, taken = _received(received), [document for _, document in received.documents]
     if wants_json:
-        body = {
-            "document_id": taken[0].pk,
-            "name": taken[0].name,
-            "sentence": sentence,
-            "documents": [{"document_id": one.pk, "name": one.name} for one in taken],
-            "refused": [
-                {"name": refusal.path, "code": refusal.error.code, "error": refusal.error.sentence}
-                for refusal in received.refusals
-            ],
-        }
-        return JsonResponse(body, status=201)
-    (messages.warning if received.refusals else messages.success)(request, sentence)
+        status = 201 if received.documents else 422
+        return JsonResponse(uploads.answer(received), status=status)
+    tell = messages.warning if received.refusals else messages.success
+    tell(request, uploads.sentence(received))
     return redirect("ingestion:corpus", corpus_id)
-
-
-def _refuse_if_nothing_was_taken(received: services.Received) -> None:
-    """Raise the refusal of an archive's first file if all of its files were refused."""
-    if not received.documents:
-        raise received.refusals[0].error
-
-
-def _received(received: services.Received) -> str:
-    """What became of an upload, in a sentence or two."""
-    if len(received.documents) == 1 and not received.refusals:
-        return f"{received.documents[0][1].name} is uploaded."
-    said = f"{_documents(len(received.documents))} uploaded."
-    shown = [f"{refusal.path}: {refusal.error.sentence}" for refusal in received.refusals]
-    if len(shown) > MOST_REFUSALS_TOLD:
-        shown = [*shown[:MOST_REFUSALS_TOLD], f"And {len(shown) - MOST_REFUSALS_TOLD} more."]
-    return f"{said} Not taken: {' '.join(shown)}" if shown else said
 
 
 _NO_FILE = "No file arrived. Choose a file and upload it again."

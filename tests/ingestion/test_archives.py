@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from ingestion import archives
-from ingestion.errors import UploadRefused
+from ingestion.errors import SENTENCES, UploadRefused
 from ingestion.models import Corpus, Document
 from ingestion.parsing import zips
 from ingestion.services import Received, blob_path, receive, receive_all
@@ -189,8 +189,11 @@ def test_the_page_is_told_what_became_of_an_archive(
     again = client.post(
         address, {"file": _named("a.zip", content)}, headers={"Accept": "application/json"}
     )
-    assert again.status_code == 409
-    assert not again.json()["error"].startswith("Something unexpected")
+    assert again.status_code == 422
+    assert again.json()["error"] == (
+        "No file of the archive was taken. reports/2024/harbour.txt, notes.md: This corpus already "
+        f"holds a file with exactly this content. tool.exe: {SENTENCES['unsupported']}"
+    )
 
 
 def _named(name: str, content: bytes) -> io.BytesIO:
