@@ -188,11 +188,11 @@ class Reranker(_Engine):
             question = question[: asked.token_to_chars(most - 1).start]
         cut = "only_second" if tokens <= self.max_tokens // 2 else "longest_first"
         encoded = self._encode([question] * len(passages), list(passages), cut=cut)
-        most = getattr(self.model[0], "passage_tokens", None)
-        if most is None:
+        room: int | None = getattr(self.model[0], "passage_tokens", None)
+        if room is None:
             return encoded
         return [
-            replace(item, truncated=item.truncated or sum(item.ids["token_type_ids"]) >= most)
+            replace(item, truncated=item.truncated or sum(item.ids["token_type_ids"]) >= room)
             for item in encoded
         ]
 

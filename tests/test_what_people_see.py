@@ -142,6 +142,7 @@ def test_with_everything_there_nothing_is_missed(answering: Corpus, ollama: Olla
 
     assert turn.state == Turn.State.DONE
     assert {d["code"] for d in turn.degraded} <= {"low_relevance"}
+    assert turn.trace is not None
     assert turn.trace["rerank"]["model"] == "bundled"
     assert told.index("event: sources") < told.index("event: answer")
     assert "[1]" in turn.answer
