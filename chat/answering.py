@@ -18,9 +18,11 @@ from typing import Any, TypeAlias
 from chat import extractive, generation, panel, prompt
 from chat.citations import CitationStream, cited_numbers
 from chat.errors import AnswerCut, GenerationError, GenerationInterrupted, GeneratorFailed
+from chat.invisible import strip_invisible
 from chat.models import Turn
 from chat.threads import in_thread
 from chat.types import ChatServices, Exchange, GeneratorStatus, Message
+from ingestion.context import widened
 from ingestion.models import Corpus, Document
 from ingestion.types import Passage
 from search.types import Degradation, DegradedCode, Outcome, Trace
@@ -107,7 +109,7 @@ async def write(
     checking = asyncio.create_task(generation.available(services.generation))
     try:
         question = await _standalone(draft, history, checking, services, tell)
-        trace, has_documents = await _search(question, corpora, services, tell)
+        trace, has_documents, wider = await _search(question, corpora, services, tell)
         status = await checking
     finally:
         checking.cancel()
@@ -117,9 +119,13 @@ async def write(
     asked: prompt.Prompt | None = None
     if passages and status.problem is None and manner != Corpus.Doubtful.REFUSE:
         asked = prompt.answer_prompt(
-            question, passages, history=history, max_tokens=services.generation.max_prompt_tokens
+            question,
+            passages,
+            history=history,
+            wider=wider,
+            max_tokens=services.generation.max_prompt_tokens,
         )
-        trace = _with_not_sent(trace, sent=asked.sent)
+        trace = _with_sent(trace, passages, asked)
     draft.trace = trace
     draft.sources = trace.sources()[: len(passages) + panel.JUST_MISSED]
     draft.degraded = list(trace.degraded)
@@ -189,30 +195,38 @@ async def _reply(messages: Sequence[Message], services: ChatServices) -> str:
 
 async def _search(
     question: str, corpora: Sequence[Corpus], services: ChatServices, tell: Tell
-) -> tuple[Trace, bool]:
-    """The trace, and whether there was anything to search at all."""
+) -> tuple[Trace, bool, dict[str, Passage]]:
+    """The trace, whether there was anything to search at all, and what stands around passages."""
     loop = asyncio.get_running_loop()
 
     def on_stage(text: str) -> None:
         loop.call_soon_threadsafe(tell, "stage", {"text": text})
 
-    def search() -> tuple[Trace, bool]:
+    def search() -> tuple[Trace, bool, dict[str, Passage]]:
         trace = services.retrieve(question, corpora, on_stage)
         searchable = Document.objects.searchable().filter(corpus__in=corpora)
-        return trace, bool(trace.candidates) or searchable.exists()
+        selected = [trace.passages[candidate.chunk_id] for candidate in trace.selected]
+        wider = widened(selected, corpora=corpora)
+        return trace, bool(trace.candidates) or searchable.exists(), wider
 
     return await in_thread(search)
 
 
-def _with_not_sent(trace: Trace, *, sent: int) -> Trace:
-    """The trace with the selected passages after the first `sent` marked as not sent."""
+def _with_sent(trace: Trace, passages: Sequence[Passage], asked: prompt.Prompt) -> Trace:
+    """The trace with what was sent in place of passages, and the ones not sent marked so."""
+    pairs = zip(passages, asked.texts, strict=False)
+    changed = {
+        passage.chunk_id: sent
+        for passage, sent in pairs
+        if sent.text != strip_invisible(passage.text)
+    }
     candidates = [
         replace(candidate, outcome=Outcome.NOT_SENT)
-        if candidate.outcome == Outcome.SELECTED and rank > sent
+        if candidate.outcome == Outcome.SELECTED and rank > asked.sent
         else candidate
         for rank, candidate in enumerate(trace.candidates, 1)
     ]
-    return replace(trace, candidates=candidates)
+    return replace(trace, candidates=candidates, sent=changed)
 
 
 def _summary(trace: Trace, selected: int, asked: prompt.Prompt | None) -> dict[str, Any]:

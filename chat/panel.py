@@ -49,10 +49,14 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One source as its card shows it. `source` is the dict that `Trace.source()` made."""
+    """One source as its card shows it. `source` is the dict that `Trace.source()` made.
+
+    `model` is as for `groups`.
+    """
 
     source: Mapping[str, Any]
     standing: Standing = Standing.THERE
+    model: str | None = None
 
     @property
     def is_there(self) -> bool:
@@ -70,10 +74,24 @@ class Card:
     @property
     def pages(self) -> str:
         """ "page 3", "pages 3–4", or nothing for a format without pages."""
-        first, last = self.source["page_from"], self.source["page_to"]
-        if first is None:
+        return _pages(self.source["page_from"], self.source["page_to"])
+
+    @property
+    def sent(self) -> Mapping[str, Any] | None:
+        """What the model was sent instead of the passage; None where it was the passage."""
+        was_sent = self.model != "" and self.source["outcome"] == Outcome.SELECTED
+        return self.source.get("sent") if was_sent else None
+
+    @property
+    def sent_words(self) -> str:
+        """How that differs from the passage."""
+        if self.sent is None:
             return ""
-        return f"page {first}" if last in (None, first) else f"pages {first}–{last}"
+        if len(self.sent["text"]) < len(self.source["text"]):
+            return "Sent to the model shortened, for lack of room"
+        first, last = self.sent["page_from"], self.sent["page_to"]
+        where = f", {_pages(first, last)}" if first is not None else ""
+        return f"Sent to the model with what stands around it{where}"
 
     @property
     def is_reranked(self) -> bool:
@@ -97,6 +115,12 @@ class Card:
     def movement(self) -> Movement:
         """How reranking moved it."""
         return Movement(int(self.source["movement"] or 0))
+
+
+def _pages(first: int | None, last: int | None) -> str:
+    if first is None:
+        return ""
+    return f"page {first}" if last in (None, first) else f"pages {first}–{last}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +180,7 @@ def groups(
     not_sent: list[Card] = []
     missed: list[Card] = []
     for source in sources:
-        card = Card(source, standing(int(source["document_id"])))
+        card = Card(source, standing(int(source["document_id"])), model)
         outcome = source["outcome"]
         if source["cited"]:
             cited.append(card)

@@ -11,13 +11,14 @@ import json
 import math
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chat.citations import strip_citations
 from chat.invisible import strip_invisible
 from chat.types import Exchange, Message
 from ingestion.types import Passage
+from search.types import SentText
 
 HISTORY_EXCHANGES = 3
 HISTORY_QUESTION_CHARACTERS = 500
@@ -58,16 +59,31 @@ MAX_REWRITTEN_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
+class _Written:
+    """A passage as a record of the prompt."""
+
+    record: str
+    sent: SentText
+
+    @property
+    def cost(self) -> int:
+        """Tokens that it takes, its line end included."""
+        return estimate_tokens(self.record + "\n")
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """Messages ready to send.
 
     sent: how many passages went in; their numbers are 1 to `sent`.
+    texts: of each of them what went in: widened, cut, or as it is.
     tokens: the estimated length of all messages.
     """
 
     messages: tuple[Message, ...]
     sent: int
     tokens: int
+    texts: tuple[SentText, ...] = ()
 
 
 def estimate_tokens(text: str) -> int:
@@ -86,19 +102,22 @@ def answer_prompt(
     *,
     max_tokens: int,
     history: Sequence[Exchange] = (),
+    wider: Mapping[str, Passage] | None = None,
     boundary: str = "",
 ) -> Prompt:
     """The prompt that asks for an answer from these passages.
 
     The passages get the numbers 1, 2, … in their order. The best one always goes in, cut
-    if it must be; the others as long as they fit, one after the other. A question that
-    alone would fill the room loses its middle.
+    if it must be; the others as long as they fit, one after the other. What room is left
+    then widens them, the best first: no passage is left out for another's surroundings. A
+    question that alone would fill the room loses its middle.
 
     Args:
         question: as the person asked it.
         passages: what retrieval selected, best first; at least one.
         max_tokens: most that all messages together may take.
         history: earlier exchanges, oldest first; the last few are kept, shortened.
+        wider: by chunk id, passages with what stands around them.
         boundary: the random number of the delimiters; made here when empty.
     """
     boundary = boundary or secrets.token_hex(8)
@@ -110,18 +129,26 @@ def answer_prompt(
     head, tail = f"<<passages {boundary}>>", f"<<end {boundary}>>\n\nQuestion: {asked}"
     room = max_tokens - message_tokens([system, *past, Message("user", f"{head}\n{tail}")])
 
-    records: list[str] = []
+    written: list[_Written] = []
     for number, passage in enumerate(passages, 1):
-        record = _record(number, passage)
-        cost = estimate_tokens(record + "\n")
-        if cost > room and records:
+        one = _record(number, passage)
+        if one.cost > room and written:
             break
-        if cost > room:
-            record = _record(number, passage, max_tokens=room)
-        records.append(record)
-        room -= cost
+        if one.cost > room:
+            one = _record(number, passage, max_tokens=room)
+        written.append(one)
+        room -= one.cost
+    for place, passage in enumerate(passages[: len(written)]):
+        if with_more := (wider or {}).get(passage.chunk_id):
+            one = _record(place + 1, with_more)
+            extra = one.cost - written[place].cost
+            if extra <= room:
+                written[place] = one
+                room -= max(extra, 0)
+    records = [one.record for one in written]
     messages = (system, *past, Message("user", "\n".join([head, *records, tail])))
-    return Prompt(messages, len(records), message_tokens(messages))
+    texts = tuple(one.sent for one in written)
+    return Prompt(messages, len(records), message_tokens(messages), texts)
 
 
 def rewrite_prompt(question: str, history: Sequence[Exchange]) -> tuple[Message, ...]:
@@ -153,7 +180,7 @@ def _history(history: Sequence[Exchange]) -> list[Message]:
     return messages
 
 
-def _record(number: int, passage: Passage, *, max_tokens: int | None = None) -> str:
+def _record(number: int, passage: Passage, *, max_tokens: int | None = None) -> _Written:
     record: dict[str, object] = {"n": number, "document": strip_invisible(passage.document)}
     if passage.page_from is not None:
         record["page"] = passage.page_from
@@ -164,7 +191,8 @@ def _record(number: int, passage: Passage, *, max_tokens: int | None = None) -> 
         around = estimate_tokens(json.dumps({**record, "text": ""})) + MESSAGE_TOKENS
         text = _shortened(text, max(max_tokens - around, MESSAGE_TOKENS))
     written = json.dumps({**record, "text": text}, ensure_ascii=False)
-    return _LINE_ENDS.sub(" ", written)
+    sent = SentText(text, passage.page_from, passage.page_to)
+    return _Written(_LINE_ENDS.sub(" ", written), sent)
 
 
 def _shortened(text: str, max_tokens: int) -> str:

@@ -116,12 +116,23 @@ class RerankReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SentText:
+    """What a language model was really sent of a passage, and the pages that it is from."""
+
+    text: str
+    page_from: int | None = None
+    page_to: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """The full record of one retrieval.
 
     candidates: best first in final order; every chunk that either arm returned.
     passages: by chunk id, for every candidate.
     stage_timings_ms: milliseconds by stage: bm25, embed, dense, fuse, resolve, rerank, total.
+    sent: by chunk id, what the language model was sent where that was not the passage itself:
+        with what stands around it, or cut.
     """
 
     question: str
@@ -131,6 +142,7 @@ class Trace:
     stage_timings_ms: Mapping[str, float]
     degraded: Sequence[Degradation] = ()
     rerank: RerankReport = field(default_factory=RerankReport)
+    sent: Mapping[str, SentText] = field(default_factory=dict)
 
     @property
     def selected(self) -> list[Candidate]:
@@ -158,6 +170,7 @@ class Trace:
             "page_from": passage.page_from,
             "page_to": passage.page_to,
             "text": passage.text,
+            "sent": asdict(sent) if (sent := self.sent.get(candidate.chunk_id)) else None,
             "bm25_rank": candidate.bm25_rank,
             "bm25_score": candidate.bm25_score,
             "dense_rank": candidate.dense_rank,
@@ -188,6 +201,7 @@ class Trace:
             "stage_timings_ms": dict(self.stage_timings_ms),
             "degraded": [asdict(d) for d in self.degraded],
             "rerank": asdict(self.rerank),
+            "sent": {key: asdict(sent) for key, sent in self.sent.items()},
         }
 
     @classmethod
@@ -210,4 +224,5 @@ class Trace:
                 for d in value["degraded"]
             ],
             rerank=RerankReport(**value["rerank"]),
+            sent={key: SentText(**sent) for key, sent in value.get("sent", {}).items()},
         )

@@ -56,6 +56,20 @@ def trace(candidates: int, *, reranked: int, **report: Any) -> dict[str, Any]:
     }
 
 
+def test_a_card_tells_what_was_sent_instead_of_the_passage() -> None:
+    wide = {"text": "Before. The passage. After.", "page_from": 3, "page_to": 4}
+    short = {"text": "The […]", "page_from": 3, "page_to": 3}
+
+    assert Card(source(1, sent=wide), model="m").sent == wide
+    words = Card(source(1, sent=wide), model="m").sent_words
+    assert words == "Sent to the model with what stands around it, pages 3–4"
+    assert "shortened" in Card(source(1, sent=short), model="m").sent_words
+    assert Card(source(1, sent=None), model="m").sent_words == ""
+    assert Card(source(1), model="m").sent is None  # stored before there was such a thing
+    assert Card(source(1, sent=wide), model="").sent is None  # quoted, not sent
+    assert Card(source(1, sent=wide, outcome="not_sent"), model="m").sent is None
+
+
 def test_sources_fall_into_cited_sent_not_sent_and_the_first_five_that_missed() -> None:
     sources = [
         source(1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,32 @@ def test_passages_are_numbered_in_their_order_and_carry_document_page_and_sectio
     ]
     assert prompt.messages[-1].content.endswith("Question: How?")
     assert prompt.sent == 2
+
+
+def test_passages_are_widened_with_the_room_that_is_left_the_best_first() -> None:
+    passages = [replace(passage(f"{n} " + "word " * 60), chunk_id=f"c{n}") for n in range(1, 4)]
+    more = " after " + "more " * 60
+    wider = {p.chunk_id: replace(p, text=f"before {p.text}{more}") for p in passages}
+    plain = answer_prompt("How?", passages, max_tokens=100_000)
+    assert plain.sent == 3
+
+    everything = answer_prompt("How?", passages, wider=wider, max_tokens=100_000)
+    tight = answer_prompt("How?", passages, wider=wider, max_tokens=plain.tokens + 150)
+
+    assert [text.text for text in everything.texts] == [p.text for p in wider.values()]
+    assert tight.sent == 3  # nothing was left out for another's surroundings
+    assert [text.text.startswith("before") for text in tight.texts] == [True, False, False]
+    for prompt in (plain, everything, tight):
+        sent = [record["text"] for record in records(prompt.messages[-1].content)]
+        assert sent == [text.text for text in prompt.texts]
+    assert tight.tokens <= plain.tokens + 150
+
+
+def test_what_was_cut_is_told_as_it_was_sent() -> None:
+    prompt = answer_prompt("How?", [passage("word " * 4000)], max_tokens=1200)
+
+    assert "[…]" in prompt.texts[0].text
+    assert records(prompt.messages[-1].content)[0]["text"] == prompt.texts[0].text
 
 
 def test_the_lowest_ranked_passages_that_do_not_fit_are_left_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ from tests.chat.engine import (
     trace,
     until,
 )
+from tests.ingestion.test_context import cut, section
 from tests.ollama_server import MODEL, Mode, OllamaServer
 
 if TYPE_CHECKING:
@@ -816,3 +818,28 @@ def test_the_conversation_moves_to_the_top_when_its_answer_ends(
 
     updated = Conversation.objects.get(pk=turn.conversation_id).updated_at
     assert timezone.now() - updated < timedelta(minutes=1)
+
+
+def test_what_stands_around_a_passage_is_sent_and_stored_as_it_was_sent(
+    corpus: Corpus, ollama: OllamaServer, generation: GenerationSettings
+) -> None:
+    corpus.context, corpus.context_max_tokens = Corpus.Context.SECTION, 300
+    corpus.save()
+    passage = cut(corpus, section("North", 1))[2]
+    found = trace(TEXTS[:1], below=0)
+    candidate = replace(found.candidates[0], chunk_id=passage.chunk_id)
+    found = replace(found, candidates=[candidate], passages={passage.chunk_id: passage})
+    turn = asked(corpus)
+
+    events = answered(turn, engine(generation, Search(found)))
+
+    turn.refresh_from_db()
+    (source,) = turn.sources
+    assert source["text"] == passage.text
+    assert passage.text in source["sent"]["text"]
+    assert len(source["sent"]["text"]) > 2 * len(passage.text)
+    assert json.dumps(source["sent"]["text"]) in ollama.answers[0].prompt
+    assert turn.trace is not None
+    assert Trace.from_json(turn.trace).sent[passage.chunk_id].text == source["sent"]["text"]
+    (told,) = one(events, "sources")["sources"]  # type: ignore[misc]
+    assert told["sent"] == source["sent"]
