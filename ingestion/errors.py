@@ -7,7 +7,8 @@ IngestionError
 │   │                       no_text_without_ocr, no_text_without_language
 │   ├── ParserCrashed       the parser's own process died on this file: parser_crashed
 │   ├── UploadRefused       the upload was not accepted: duplicate, too_large, empty, disk_full ...
-│   └── RebuildRefused      a rebuild cannot begin, be put into use or be taken back now
+│   ├── RebuildRefused      a rebuild cannot begin, be put into use or be taken back now
+│   └── PreviewRefused      it cannot be shown how a document would be cut
 └── TransientError          retried: a service is away
     ├── VectorStoreError    Chroma does not answer, or answers with an error
     ├── LexicalIndexError   the lexical index cannot be read or written now
@@ -82,6 +83,9 @@ SENTENCES: dict[str, str] = {
     "not_complete": "Documents are still being built. Wait until the rebuild is complete.",
     "has_failed": "Some documents could not be built. Try them again, or say that the new index is "
     "to be used without them.",
+    "preview_too_slow": "Reading this file takes too long for a preview. Choose a shorter one.",
+    "preview_without_model": "Cutting by meaning needs the model server, which does not answer. "
+    "Try again when it is back.",
     "nothing_to_roll_back_to": "There is no former index to go back to; it is kept for a day.",
     "database": "The database was busy or unreachable. Processing goes on by itself.",
     "file_missing": "The stored file is missing. Delete the document and upload the file again.",
@@ -174,6 +178,12 @@ class RebuildRefused(PermanentError):
     """A rebuild cannot begin, be put into use or be taken back now; nothing has changed."""
 
     code = "not_building"
+
+
+class PreviewRefused(PermanentError):
+    """It cannot be shown how a document would be cut."""
+
+    code = "corrupt"
 
 
 class VectorStoreError(TransientError):

@@ -9,8 +9,17 @@ from django.contrib.auth.models import User
 
 from ingestion.models import Corpus
 from ingestion.parsing.formats import EXTENSIONS
+from ingestion.types import (
+    MAX_PASSAGE_TOKENS,
+    MIN_PASSAGE_TOKENS,
+    WINDOW_TOKENS,
+    ChunkOptions,
+    Strategy,
+)
 
 ACCEPTED = tuple(extension for group in EXTENSIONS.values() for extension in group)
+
+MAX_CONTEXT_TOKENS = 4_000
 
 
 class CorpusForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
@@ -43,6 +52,91 @@ class CorpusForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptabl
         if others.exclude(pk=self.instance.pk).exists():
             raise forms.ValidationError("You already have a corpus of this name. Choose another.")
         return name
+
+
+class OptionsForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
+    """How a corpus's documents are cut, and what the language model reads around a passage."""
+
+    class Meta:
+        model = Corpus
+        fields = (
+            *("chunk_strategy", "chunk_max_tokens", "chunk_overlap_tokens"),
+            *("context", "context_max_tokens"),
+        )
+        labels = {
+            "chunk_strategy": "Cut at",
+            "chunk_max_tokens": "Passage size",
+            "chunk_overlap_tokens": "Overlap",
+            "context": "What the language model reads",
+            "context_max_tokens": "At most",
+        }
+
+    def __init__(
+        self, *args: Any, site: ChunkOptions, model_tokens: int = 0, **kwargs: Any
+    ) -> None:
+        """`site` is how documents are cut otherwise; `model_tokens` what the embedder reads."""
+        super().__init__(*args, **kwargs)
+        self._site = site
+        self._most = min(MAX_PASSAGE_TOKENS, model_tokens or MAX_PASSAGE_TOKENS)
+        self._is_model = self._most < MAX_PASSAGE_TOKENS
+        options = self.instance.chunk_options(site=site)
+        self.initial["chunk_max_tokens"] = options.max_tokens
+        self.initial["chunk_overlap_tokens"] = options.overlap_tokens
+        for name, least in (
+            ("chunk_max_tokens", MIN_PASSAGE_TOKENS),
+            ("chunk_overlap_tokens", 0),
+            ("context_max_tokens", MIN_PASSAGE_TOKENS),
+        ):
+            field = self.fields[name]
+            field.widget = forms.NumberInput(attrs={"class": "input", "min": least})
+            field.help_text = ""
+
+    def clean_chunk_max_tokens(self) -> int:
+        """Within what the models read of a passage."""
+        size: int | None = self.cleaned_data["chunk_max_tokens"]
+        if size is None:
+            size = self._site.max_tokens
+        if not MIN_PASSAGE_TOKENS <= size <= self._most:
+            why = (
+                f"the embedding model reads no more than {self._most} tokens"
+                if self._is_model
+                else f"rerankers read {WINDOW_TOKENS} tokens, the question's among them"
+            )
+            raise forms.ValidationError(
+                f"A passage may have {MIN_PASSAGE_TOKENS} to {self._most} tokens: {why}."
+            )
+        return size
+
+    def clean_chunk_overlap_tokens(self) -> int:
+        """Not more than a third of a passage."""
+        overlap: int | None = self.cleaned_data["chunk_overlap_tokens"]
+        if overlap is None:
+            overlap = self._site.overlap_tokens
+        size = self.cleaned_data.get("chunk_max_tokens")
+        if size is not None and overlap > size // 3:
+            raise forms.ValidationError(
+                f"Passages of {size} tokens may overlap by {size // 3}, a third, at most."
+            )
+        return overlap
+
+    def clean_context_max_tokens(self) -> int:
+        """Not less than a passage has, and not more than a small model's context."""
+        limit: int = self.cleaned_data["context_max_tokens"]
+        least = self.cleaned_data.get("chunk_max_tokens") or MIN_PASSAGE_TOKENS
+        if not least <= limit <= MAX_CONTEXT_TOKENS:
+            raise forms.ValidationError(
+                f"Choose {least}, the size of a passage, to {MAX_CONTEXT_TOKENS} tokens."
+            )
+        return limit
+
+    @property
+    def options(self) -> ChunkOptions:
+        """How to cut, of a valid form."""
+        return ChunkOptions(
+            strategy=Strategy(self.cleaned_data["chunk_strategy"]),
+            max_tokens=self.cleaned_data["chunk_max_tokens"],
+            overlap_tokens=self.cleaned_data["chunk_overlap_tokens"],
+        )
 
 
 class DeleteCorpusForm(forms.Form):

@@ -90,13 +90,18 @@ def embedder(client: InferenceClient) -> ModelInfo:
     return model
 
 
+def made_with(generation: IndexGeneration, model: ModelInfo) -> bool:
+    """Whether this is the model that the generation was built with."""
+    built_with = (generation.embedding_model, generation.embedding_revision)
+    return built_with == (model.model_id, model.revision)
+
+
 def check_embedder(generation: IndexGeneration, model: ModelInfo) -> None:
     """Raise EmbedderChanged unless this is the model that the generation was built with."""
-    built_with = (generation.embedding_model, generation.embedding_revision)
-    if built_with != (model.model_id, model.revision):
+    if not made_with(generation, model):
         raise EmbedderChanged(
-            f"generation {generation.key} was built with {' '.join(built_with)}, the server has "
-            f"{model.model_id} {model.revision}"
+            f"generation {generation.key} was built with {generation.embedding_model} "
+            f"{generation.embedding_revision}, the server has {model.model_id} {model.revision}"
         )
 
 

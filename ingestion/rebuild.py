@@ -11,24 +11,28 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from inference.client import InferenceClient
+from inference.types import ModelInfo
 from ingestion import nudges
 from ingestion.errors import RebuildRefused, VectorStoreError
-from ingestion.generations import embedder, live_generation, new_generation
+from ingestion.generations import embedder, live_generation, made_with, new_generation
 from ingestion.models import (
     KEPT_FOR_ROLLBACK,
+    ChunkStrategy,
     Corpus,
     Document,
     DocumentBuild,
     DocumentQuerySet,
     IndexGeneration,
 )
-from ingestion.types import ChunkOptions
+from ingestion.types import PIPELINE_VERSION, ChunkOptions
 from ingestion.vectors import VectorStore
 
 State = Document.State
@@ -41,7 +45,7 @@ ROWS_AT_ONCE = 1_000
 class Progress:
     """Documents of a generation being built, and what there is of it.
 
-    `waiting` are those that nobody holds; `blocked` names the sentence of what they wait for.
+    `blocked` is the sentence about what documents wait for; empty when they do not.
     """
 
     total: int
@@ -52,6 +56,11 @@ class Progress:
     blocked: str = ""
 
     @property
+    def done(self) -> int:
+        """Documents that are built, or cannot be."""
+        return self.ready + self.failed
+
+    @property
     def left(self) -> int:
         """Documents that still have to be built."""
         return self.total - self.ready - self.failed
@@ -60,6 +69,42 @@ class Progress:
     def is_complete(self) -> bool:
         """Whether nothing remains to be built."""
         return not self.left
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a generation holds of documents that can be searched."""
+
+    documents: int
+    passages: int
+    tokens: int
+    longest: int
+
+    @property
+    def mean_tokens(self) -> int:
+        """Tokens of a passage, on average."""
+        return round(self.tokens / self.passages) if self.passages else 0
+
+
+def facts(generation: IndexGeneration) -> Facts:
+    """Count what a generation holds."""
+    counts = generation.chunks.filter(document__state=State.READY).aggregate(
+        documents=Count("document", distinct=True),
+        passages=Count("pk"),
+        longest=Coalesce(Max("tokens"), 0),
+        total=Coalesce(Sum("tokens"), 0),
+    )
+    return Facts(
+        documents=counts["documents"],
+        passages=counts["passages"],
+        tokens=counts["total"],
+        longest=counts["longest"],
+    )
+
+
+def kept_until(former: IndexGeneration) -> datetime | None:
+    """Until when the corpus can go back to this generation."""
+    return former.retired_at + KEPT_FOR_ROLLBACK if former.retired_at else None
 
 
 def start(
@@ -97,6 +142,38 @@ def list_missing() -> None:
         with transaction.atomic(), suppress(RebuildRefused):
             _lock(generation.corpus_id)
             _list(generation)
+
+
+def differences(live: IndexGeneration, wanted: ChunkOptions, model: ModelInfo | None) -> list[str]:
+    """Why the live generation is not what a rebuild would make, one clause each.
+
+    Args:
+        live: the live generation.
+        wanted: how the corpus is to be cut now.
+        model: what the server embeds with now; None where that is not known.
+    """
+    has = live.chunk_options
+    clauses = []
+    if has.strategy != wanted.strategy:
+        names = ChunkStrategy(has.strategy).label, ChunkStrategy(wanted.strategy).label
+        clauses.append(f"it is cut at “{names[0]}”, the settings say “{names[1]}”")
+    if has.max_tokens != wanted.max_tokens:
+        clauses.append(
+            f"its passages have up to {has.max_tokens} tokens, the settings say {wanted.max_tokens}"
+        )
+    if has.overlap_tokens != wanted.overlap_tokens:
+        clauses.append(
+            f"its passages overlap by {has.overlap_tokens} tokens, the settings say "
+            f"{wanted.overlap_tokens}"
+        )
+    if live.pipeline_version != PIPELINE_VERSION:
+        clauses.append("an earlier version of ragsite read its documents")
+    if model is not None and not made_with(live, model):
+        clauses.append(
+            f"its vectors are of {live.embedding_model}, the model server has {model.model_id} "
+            f"{model.revision}"
+        )
+    return clauses
 
 
 def building(corpus: Corpus) -> IndexGeneration | None:

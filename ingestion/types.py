@@ -19,6 +19,13 @@ class Strategy(StrEnum):
     SEMANTIC = "semantic"
 
 
+# What rerankers read of question and passage together, and what of it is kept for the question.
+WINDOW_TOKENS = 512
+QUESTION_TOKENS = 64
+MIN_PASSAGE_TOKENS = 32
+MAX_PASSAGE_TOKENS = WINDOW_TOKENS - QUESTION_TOKENS
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkOptions:
     """How documents are cut: at what, into passages of how many tokens, repeating how many.

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from ingestion import views
+from ingestion import index_views, views
 
 app_name = "ingestion"
 urlpatterns = [
@@ -17,6 +17,10 @@ urlpatterns = [
     path("corpora/<int:corpus_id>/documents/delete/", views.delete, name="delete"),
     path("corpora/<int:corpus_id>/documents/enabled/", views.set_enabled, name="set_enabled"),
     path("corpora/<int:corpus_id>/queue/", views.queue, name="queue"),
+    path("corpora/<int:corpus_id>/index/", index_views.index, name="index"),
+    path("corpora/<int:corpus_id>/index/state/", index_views.index_state, name="index_state"),
+    path("corpora/<int:corpus_id>/index/preview/", index_views.preview, name="preview"),
+    path("corpora/<int:corpus_id>/index/rebuild/", index_views.rebuild, name="rebuild"),
     path("documents/<int:document_id>/", views.document, name="document"),
     path("documents/<int:document_id>/file/", views.original, name="original"),
 ]

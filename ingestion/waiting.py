@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Sequence
 
 from inference.client import shared_client
 from inference.errors import InferenceError
-from ingestion import nudges, pipeline
+from ingestion import nudges, pipeline, rebuild
 from ingestion.conf import ingestion_settings
 from ingestion.errors import VectorStoreError
-from ingestion.models import Document
+from ingestion.models import Document, IndexGeneration
 from ingestion.vectors import shared_store
 
 POLL_SECONDS = 0.3
@@ -53,6 +53,41 @@ def until_finished(
             trusted_until = time.monotonic() + TRUST_SECONDS
         else:
             _work_here([row.pk for row in unfinished], ids, tell)
+
+
+def until_built(
+    generation: IndexGeneration, *, tell: Callable[[rebuild.Progress], None]
+) -> rebuild.Progress:
+    """Return when nothing remains to be built in this generation, or it is no longer built.
+
+    Works as `until_finished` does where no worker runs.
+
+    Args:
+        generation: one that is being built.
+        tell: called with how far it is each time that may have changed.
+
+    Raises:
+        ServiceAway: there is no worker, and Chroma or the model server does not answer.
+    """
+    trusted_until = 0.0
+    while True:
+        reached = rebuild.progress(generation)
+        tell(reached)
+        generation.refresh_from_db()
+        if reached.is_complete or generation.state != IndexGeneration.State.BUILDING:
+            return reached
+        if time.monotonic() < trusted_until or generation.builds.held().exists():
+            time.sleep(POLL_SECONDS)
+        elif nudges.worker_answers(PING_SECONDS):
+            nudges.nudge_waiting()
+            trusted_until = time.monotonic() + TRUST_SECONDS
+        else:
+            _check_services()
+            mine = Document.objects.to_build().filter(corpus=generation.corpus_id)
+            for pk in list(mine.values_list("pk", flat=True)):
+                pipeline.work_on(pk)
+                tell(rebuild.progress(generation))
+            time.sleep(POLL_SECONDS)
 
 
 def _is_held(rows: Sequence[Document]) -> bool:

@@ -841,5 +841,4 @@ def test_what_stands_around_a_passage_is_sent_and_stored_as_it_was_sent(
     assert json.dumps(source["sent"]["text"]) in ollama.answers[0].prompt
     assert turn.trace is not None
     assert Trace.from_json(turn.trace).sent[passage.chunk_id].text == source["sent"]["text"]
-    (told,) = one(events, "sources")["sources"]  # type: ignore[misc]
-    assert told["sent"] == source["sent"]
+    assert json.dumps(source["sent"]) in json.dumps(one(events, "sources"))

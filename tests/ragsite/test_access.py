@@ -86,6 +86,11 @@ ROUTES = {
     "ingestion:retry": post("corpus", 302, data={"all": "failed"}),
     "ingestion:delete": post("corpus", 302, data={"all": "failed"}, wrong="put"),
     "ingestion:set_enabled": post("corpus", 302, data={"document": "1", "enabled": "0"}),
+    "ingestion:index": Route(argument="corpus", wrong="delete"),
+    "ingestion:index_state": Route(argument="corpus"),
+    "ingestion:preview": Route(argument="corpus", owner=422),  # no form was filled in
+    "ingestion:rebuild": post("corpus", 302, data={"act": "cancel"}),
+    "search:compare": Route(argument="corpus", owner=302, wrong="delete"),  # nothing is built
     "ingestion:document": Route(argument="document", viewer=200),
     "ingestion:original": Route(argument="document", viewer=200),
     # chat: conversations are their owner's alone, whatever corpus they are about

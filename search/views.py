@@ -1,0 +1,61 @@
+"""Pages about retrieval. What one may not see is not there: 404."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods
+
+from ingestion.generations import live_generation
+from ingestion.models import Corpus
+from ingestion.rebuild import building, progress
+from search import comparison
+from search.conf import retrieval_settings, search_services
+
+MAX_QUESTIONS = 10
+SHOWN = 5
+
+
+@require_http_methods(["GET", "POST"])
+def compare(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """The index in use beside the one that is being built; POST asks both the questions."""
+    assert isinstance(request.user, User)  # everybody else was sent to sign in
+    corpus = get_object_or_404(Corpus.objects.editable_by(request.user), pk=corpus_id)
+    live, other = live_generation(corpus), building(corpus)
+    if live is None or other is None:
+        return redirect("ingestion:index", corpus_id)
+    error = ""
+    if request.method == "POST":
+        text = request.POST.get("questions", "")[:20_000]
+        questions = comparison.parse_questions(text)
+        if not 0 < len(questions) <= MAX_QUESTIONS:
+            error = f"Write one to {MAX_QUESTIONS} questions, one a line."
+            questions = []
+    else:
+        questions = []
+        text = "\n".join(question.text for question in comparison.sample_questions(corpus))
+    found = comparison.compare(
+        live, other, questions, settings=retrieval_settings(), services=search_services()
+    )
+    context = {
+        "corpus": corpus,
+        "live": live,
+        "building": other,
+        "progress": progress(other),
+        "found": found,
+        "text": text,
+        "error": error,
+        "rows": [
+            (question, [(side, _shown(side)) for side in sides])
+            for question, *sides in found.questions
+        ],
+        "max_questions": MAX_QUESTIONS,
+        "depth": comparison.DEPTH,
+        "rail_corpus_id": corpus.pk,
+    }
+    return render(request, "search/compare.html", context, status=422 if error else 200)
+
+
+def _shown(side: comparison.Side) -> list[dict[str, object]]:
+    return side.trace.sources()[:SHOWN]
