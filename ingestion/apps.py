@@ -8,3 +8,7 @@ class IngestionConfig(AppConfig):
 
     name = "ingestion"
     verbose_name = "Documents"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from ingestion import checks  # noqa: F401
