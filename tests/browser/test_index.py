@@ -61,6 +61,7 @@ def test_a_corpus_is_cut_anew_compared_and_put_into_use(
     page.get_by_role("link", name="Cut anew").first.click()
     page.get_by_role("link", name="Ask this corpus").click()
     ask(page, "What is a cross-encoder?")
+    expect(page.locator(".turn .figures")).to_be_visible(timeout=60_000)  # the panel is final
     sent = page.locator(".source .sent").first
     expect(sent).to_contain_text("Sent to the model with what stands around it", timeout=60_000)
     sent.locator("summary").click()
