@@ -491,6 +491,7 @@ class DocumentBuild(models.Model):
     crashes = models.PositiveIntegerField(default=0)
     retry_at = models.DateTimeField(null=True, blank=True)
     title = models.CharField(max_length=500, blank=True)
+    notice = models.TextField(blank=True)
     pages = models.PositiveIntegerField(default=0)
     chunk_count = models.PositiveIntegerField(default=0)
 

@@ -16,7 +16,7 @@ from ingestion import blobs
 from ingestion.chunking import PART_CHARACTERS, chunk
 from ingestion.errors import ParseError, ParserCrashed, PermanentError, PreviewRefused
 from ingestion.models import Document
-from ingestion.parsing import Format, parse_in_child
+from ingestion.parsing import Format, OcrSettings, parse_in_child
 from ingestion.tokenizer import load_tokenizer
 from ingestion.types import (
     ChunkDraft,
@@ -124,6 +124,7 @@ def _read(document: Document, settings: IngestionSettings) -> ParsedDocument:
             timeout_seconds=min(READING_SECONDS, settings.parse_timeout_seconds),
             memory_bytes=settings.parse_memory_bytes,
             workdir=workdir,
+            ocr=OcrSettings(settings.ocr_languages, READING_SECONDS),
         )
     except ParserCrashed as exc:
         raise PreviewRefused(str(exc), code="corrupt") from exc

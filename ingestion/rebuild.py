@@ -38,6 +38,8 @@ from ingestion.vectors import VectorStore
 State = Document.State
 Generation = IndexGeneration.State
 FAILED = (State.FAILED, State.QUARANTINED)
+# What a document's row says of the generation that is live.
+TAKEN_OVER = ("title", "notice", "pages", "chunk_count")
 ROWS_AT_ONCE = 1_000
 
 
@@ -308,11 +310,7 @@ def _take_over(corpus: Corpus, generation: IndexGeneration) -> None:
     )
     found = present.filter(Exists(complete), state__in=(State.READY, *FAILED))
     found.exclude(state=State.READY).update(**fresh, state=State.READY, error_code="")
-    found.update(
-        title=Subquery(complete.values("title")[:1]),
-        pages=Subquery(complete.values("pages")[:1]),
-        chunk_count=Subquery(complete.values("chunk_count")[:1]),
-    )
+    found.update(**{name: Subquery(complete.values(name)[:1]) for name in TAKEN_OVER})
     # Ready only in the generation that was live until now: from the beginning for this one.
     present.filter(state=State.READY).exclude(Exists(complete)).update(
         **fresh, state=State.RECEIVED, error_code=""
@@ -325,24 +323,13 @@ def _list(generation: IndexGeneration, *, complete: bool = False) -> None:
     """One build for each ready document that has none: to be done, or done."""
     listed = generation.builds.filter(document=OuterRef("pk"))
     ready = _ready(generation.corpus).exclude(Exists(listed))
-    state = State.READY if complete else State.RECEIVED
-    DocumentBuild.objects.bulk_create(
-        [
-            DocumentBuild(
-                generation=generation,
-                document_id=pk,
-                state=state,
-                title=title if complete else "",
-                pages=pages if complete else 0,
-                chunk_count=passages if complete else 0,
-            )
-            for pk, title, pages, passages in ready.values_list(
-                "pk", "title", "pages", "chunk_count"
-            )
-        ],
-        batch_size=ROWS_AT_ONCE,
-        ignore_conflicts=True,
-    )
+    builds = [DocumentBuild(generation=generation, document=document) for document in ready]
+    if complete:
+        for build in builds:
+            build.state = State.READY
+            for name in TAKEN_OVER:
+                setattr(build, name, getattr(build.document, name))
+    DocumentBuild.objects.bulk_create(builds, batch_size=ROWS_AT_ONCE, ignore_conflicts=True)
 
 
 def _ready(corpus: Corpus) -> DocumentQuerySet:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from django.utils import timezone
 from inference.client import InferenceClient
 from ingestion import nudges, pipeline, rebuild, services, stages
 from ingestion.conf import ingestion_settings
-from ingestion.errors import ParseError, RebuildRefused
+from ingestion.errors import NOTICES, ParseError, RebuildRefused
 from ingestion.models import Chunk, Corpus, Document, DocumentBuild, DocumentPart, IndexGeneration
 from ingestion.parsing import parse_in_child
 from ingestion.purge import lexical_index
 from ingestion.reconcile import reconcile
 from ingestion.retirement import purge_generation
-from ingestion.types import ChunkOptions, ParsedDocument, Strategy
+from ingestion.types import ChunkOptions, Notice, ParsedDocument, Strategy
 from ragsite.processes import ROOT
 from tests.ingestion.workbench import (
     assert_complete,
@@ -194,6 +195,33 @@ def test_cancelling_leaves_the_live_index_and_nothing_of_the_new_one(corpus: Cor
     assert list(IndexGeneration.objects.all()) == [old]
     assert_complete(first)
     begin(corpus)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_what_a_document_says_of_itself_follows_the_index_in_use(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (document,) = ready(corpus, "first")
+    new = begin(corpus)
+
+    def read_anew(file: Path, **options: Any) -> ParsedDocument:
+        parsed = parse_in_child(file, **options)
+        code = next(iter(NOTICES))
+        return replace(parsed, title="Another title", notices=[Notice(code, 2)])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "parse_in_child", read_anew)
+        work_off()
+    document.refresh_from_db()
+    old = (document.title, document.notice, document.chunk_count)
+    assert document.title != "Another title"
+    rebuild.flip(new)
+    document.refresh_from_db()
+    assert document.title == "Another title"
+    assert document.notice
+    rebuild.roll_back(corpus)
+    document.refresh_from_db()
+    assert (document.title, document.notice, document.chunk_count) == old
 
 
 # --- documents that come and go --------------------------------------------------------------
