@@ -1,7 +1,8 @@
 """An answer without a language model: the passages' own sentences that match best, quoted.
 
-Sentences are compared with the question by the cross-encoder; where there is none, by
-their embeddings; where the model server is away, by the words they share.
+Sentences are compared with the question by the cross-encoder, alone and with the sentence
+before them, which says what "it" is; where there is no cross-encoder, by their embeddings; where
+the model server is away, by the words they share. `manage.py evaluate_answers` measures it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ PASSAGES_READ = 5
 SENTENCES_READ = 48
 MIN_QUOTES, MAX_QUOTES = 3, 5
 MIN_CHARACTERS, MAX_CHARACTERS = 25, 500
+MIN_CHARACTERS_UNENDED = 40  # what does not end as a sentence does may be a heading
 MAX_OVERLAP = 0.6
 MODEL_SECONDS = 4.0
 
@@ -45,6 +47,8 @@ SEARCH_INCOMPLETE = (
 )
 
 _WORD = re.compile(r"\w+")
+_END = re.compile(r"[.!…。！।॥:;][\"'”’»」』)\]]*$")
+_ASKS = re.compile(r"[?？؟][\"'”’»」』)\]]*$")
 _SPACE = re.compile(r"\s+")
 # What Markdown would read as more than text, in the middle of a line.
 _MARKDOWN = re.compile(r"[\\`*\[\]<]|~(?=~)|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
@@ -58,18 +62,26 @@ class Sentence:
 
     text: its words as they stand there, line ends made blanks.
     number: the passage's number, from 1. place: its place in the passage, from 0.
+    before: the sentence before it, or nothing.
     """
 
     text: str
     number: int
     place: int
+    before: str = ""
 
 
 def quoted_answer(question: str, passages: Sequence[Passage], *, models: SentenceModels) -> str:
-    """Markdown that quotes the three to five sentences that match the question best.
+    """Markdown with the `quotes`, each with the number of its passage."""
+    chosen = quotes(question, passages, models=models)
+    lines = [f"> “{escape(sentence.text)}” [{sentence.number}]" for sentence in chosen]
+    return "\n\n".join([INTRODUCTION, *lines])
 
-    Each has the number of its passage. They stand in the order of the passages, which is
-    the order of relevance. Blocking: it asks the model server.
+
+def quotes(question: str, passages: Sequence[Passage], *, models: SentenceModels) -> list[Sentence]:
+    """The three to five sentences that match the question best, the best first.
+
+    Blocking: it asks the model server.
 
     Args:
         question: what was asked.
@@ -77,25 +89,25 @@ def quoted_answer(question: str, passages: Sequence[Passage], *, models: Sentenc
         models: the model server.
     """
     sentences = sentences_of(passages)
-    scores = _scores(question, [sentence.text for sentence in sentences], models)
-    chosen = choose(sentences, scores)
-    quotes = [f"> “{escape(sentence.text)}” [{sentence.number}]" for sentence in chosen]
-    return "\n\n".join([INTRODUCTION, *quotes])
+    return choose(sentences, _scores(question, sentences, models))
 
 
 def sentences_of(passages: Sequence[Passage]) -> list[Sentence]:
     """The sentences of the best passages that can be quoted, at least one of each.
 
-    Left out are scraps (headings, numbers, list markers). Of a passage that has nothing
-    else, its beginning counts as a sentence.
+    Rows of a table count as sentences. Left out are scraps (headings, numbers, list markers)
+    and questions, which answer nothing. Of a passage that has nothing else, its beginning
+    counts as a sentence.
     """
     found: list[Sentence] = []
     for number, passage in enumerate(passages[:PASSAGES_READ], 1):
-        texts = [_flat(passage.text[a:b]) for a, b in sentence_spans(passage.text)]
+        texts = _texts(passage.text)
         kept = [
-            Sentence(text, number, place) for place, text in enumerate(texts) if _is_quotable(text)
+            Sentence(text, number, place, texts[place - 1] if place else "")
+            for place, text in enumerate(texts)
+            if _is_quotable(text)
         ]
-        found += kept or [Sentence(_flat(passage.text)[:MAX_CHARACTERS], number, 0)]
+        found += kept or [Sentence(_beginning(passage.text), number, 0)]
     while len(found) > SENTENCES_READ:
         # The last sentence of the lowest passage that has more than one goes first.
         per_passage = Counter(sentence.number for sentence in found)
@@ -105,7 +117,7 @@ def sentences_of(passages: Sequence[Passage]) -> list[Sentence]:
 
 
 def choose(sentences: Sequence[Sentence], scores: Sequence[float]) -> list[Sentence]:
-    """The best sentences that do not repeat each other, in the order they are read.
+    """The best sentences that do not repeat each other, the best first.
 
     Three, and two more if their scores lie in the upper half of all. A sentence that
     shares most of its words with a better one is skipped.
@@ -122,7 +134,7 @@ def choose(sentences: Sequence[Sentence], scores: Sequence[float]) -> list[Sente
             break
         if all(_overlap(sentence.text, other.text) <= MAX_OVERLAP for other in chosen):
             chosen.append(sentence)
-    return sorted(chosen, key=lambda sentence: (sentence.number, sentence.place))
+    return chosen
 
 
 def escape(text: str) -> str:
@@ -141,30 +153,55 @@ def shared_words(question: str, sentences: Sequence[str]) -> list[float]:
     ]
 
 
-def _scores(question: str, sentences: Sequence[str], models: SentenceModels) -> list[float]:
+def _scores(question: str, sentences: Sequence[Sentence], models: SentenceModels) -> list[float]:
+    alone = [sentence.text for sentence in sentences]
+    following = [f"{sentence.before} {sentence.text}".strip() for sentence in sentences]
     try:
-        scored = models.rerank(question, sentences, timeout_seconds=MODEL_SECONDS)
-        scores = [score.logit for score in scored]
-        if len(scores) == len(sentences) and all(map(math.isfinite, scores)):
-            return scores
+        scored = models.rerank(question, [*alone, *following], timeout_seconds=MODEL_SECONDS)
+        logits = [score.logit for score in scored]
+        if len(logits) == 2 * len(alone) and all(map(math.isfinite, logits)):
+            return [
+                (a + b) / 2 for a, b in zip(logits[: len(alone)], logits[len(alone) :], strict=True)
+            ]
     except InferenceError as exc:
         logger.info("sentences are not compared by the cross-encoder: %s", exc)
     try:
-        vectors = models.embed([question, *sentences], timeout_seconds=MODEL_SECONDS)
-        if len(vectors) == len(sentences) + 1:
+        vectors = models.embed([question, *alone], timeout_seconds=MODEL_SECONDS)
+        if len(vectors) == len(alone) + 1:
             return [float(vector @ vectors[0]) for vector in vectors[1:]]
     except InferenceError as exc:
         logger.info("sentences are not compared by their embeddings: %s", exc)
-    return shared_words(question, sentences)
+    return shared_words(question, alone)
+
+
+def _texts(passage: str) -> list[str]:
+    """The sentences of a passage, rows of tables apart."""
+    found = []
+    for a, b in sentence_spans(passage):
+        lines = passage[a:b].splitlines() if " | " in passage[a:b] else [passage[a:b]]
+        found += [flat for line in lines if (flat := _flat(line))]
+    return found
 
 
 def _flat(text: str) -> str:
     return _SPACE.sub(" ", text).strip()
 
 
+def _beginning(text: str) -> str:
+    """The first words of a passage, with a sign where it goes on."""
+    flat = _flat(text)
+    if len(flat) <= MAX_CHARACTERS:
+        return flat
+    words = flat[:MAX_CHARACTERS].rpartition(" ")[0]
+    return f"{words or flat[:MAX_CHARACTERS]} …"
+
+
 def _is_quotable(text: str) -> bool:
     letters = sum(character.isalpha() for character in text)
-    return MIN_CHARACTERS <= len(text) <= MAX_CHARACTERS and letters > len(text) / 2
+    least = MIN_CHARACTERS if _END.search(text) else MIN_CHARACTERS_UNENDED
+    return (
+        least <= len(text) <= MAX_CHARACTERS and letters > len(text) / 2 and not _ASKS.search(text)
+    )
 
 
 def _words(text: str) -> list[str]:

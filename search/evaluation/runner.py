@@ -120,7 +120,7 @@ def run(
         documents: the collection's document id by chunk id.
         results: a JSON line per query; a half-written last line is asked again.
     """
-    done = {result.query: result for result in _read(results)}
+    done = {result.query: result for result in gathered(results)}
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("w", encoding="utf-8") as lines:  # without a half-written line
         for result in done.values():
@@ -240,7 +240,7 @@ def median_ms(
     return float(np.median(times))
 
 
-def _read(path: Path) -> list[QueryResult]:
+def gathered(path: Path) -> list[QueryResult]:
     if not path.exists():
         return []
     found = []

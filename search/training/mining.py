@@ -39,8 +39,11 @@ def fused_order(
     """The first POOL document ids per query, in fused order, without reranking.
 
     The collection becomes a corpus of the owner's for as long as this takes; questions whose
-    result is in the file `results` are not asked again.
+    result is in the file `results` are not asked again, and if it has all, no corpus is made.
     """
+    rankings = {result.query: result.rankings["fused"] for result in runner.gathered(results)}
+    if rankings.keys() >= found.collection.queries.keys():
+        return {key: list(rankings[key][:POOL]) for key in found.collection.queries}
     services = search_services()
     corpus, documents = indexing.corpus_of(
         found.collection, owner=owner, language=found.language, progress=progress

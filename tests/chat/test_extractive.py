@@ -109,6 +109,57 @@ def test_every_quote_stands_word_for_word_in_the_passage_of_its_number() -> None
         assert text in " ".join(PASSAGES[int(number) - 1].text.split())
 
 
+def test_the_best_sentence_is_read_first_whatever_passage_it_is_of() -> None:
+    answer = quoted_answer("What about the children?", PASSAGES, models=Models())
+
+    first = answer.split("\n\n")[1]
+    assert first == "> “People went to the sea with their children.” [2]"
+
+
+def test_a_sentence_is_also_read_with_the_one_before_it() -> None:
+    before = "The lighthouse was built in 1850 by the harbour board."
+    after = "It is painted red and white and can be seen from afar."
+    asked: list[Sequence[str]] = []
+
+    class Listening(Models):
+        def rerank(
+            self, question: str, texts: Sequence[str], *, timeout_seconds: float | None = None
+        ) -> list[RerankScore]:
+            asked.append(texts)
+            return super().rerank(question, texts, timeout_seconds=timeout_seconds)
+
+    answer = quoted_answer(
+        "What colour is the lighthouse?", [passage(f"{before} {after}")], models=Listening()
+    )
+
+    assert asked == [[before, after, before, f"{before} {after}"]]
+    assert f"> “{after}” [1]" in answer
+
+
+def test_questions_and_headings_are_not_answers() -> None:
+    text = (
+        "Reciprocal rank fusion (RRF)\n\nHow does reciprocal rank fusion work?\n\n"
+        "It merges rankings by adding up the reciprocal of each place."
+    )
+
+    assert [s.text for s in sentences_of([passage(text)])] == [
+        "It merges rankings by adding up the reciprocal of each place."
+    ]
+
+
+def test_each_row_of_a_table_is_quoted_for_itself() -> None:
+    text = (
+        "Score | Meaning of the number\n"
+        "Relevance | the calibrated probability that the passage answers\n"
+        "Movement | places gained or lost between fusion and reranking"
+    )
+
+    assert [s.text for s in sentences_of([passage(text)])] == [
+        "Relevance | the calibrated probability that the passage answers",
+        "Movement | places gained or lost between fusion and reranking",
+    ]
+
+
 def test_words_that_few_sentences_have_count_more() -> None:
     sentences = ["the fusion of ranks", "the sea and the ranks", "the ranks are there"]
 

@@ -25,11 +25,11 @@ TRAIN = {
     "cmrc2018-zh": "limit=1500,licence=CC BY-SA 4.0",
 }
 CHOOSE = {
-    "retrieval/cranfield": ",limit=120",
-    "retrieval/pubmedqa": ",limit=80",
-    "training/squadshifts-new-wiki.jsonl.gz": ",limit=80",
-    "training/squadshifts-reddit.jsonl.gz": ",limit=80,titles=no",
-    "training/squadshifts-amazon-reviews.jsonl.gz": ",limit=80,titles=no",
+    "retrieval/cranfield": ",limit=150",
+    "retrieval/pubmedqa": ",limit=100",
+    "training/squadshifts-new-wiki.jsonl.gz": ",limit=120",
+    "training/squadshifts-reddit.jsonl.gz": ",limit=120,titles=no",
+    "training/squadshifts-amazon-reviews.jsonl.gz": ",limit=120,titles=no",
 }
 
 
@@ -58,16 +58,16 @@ def main() -> int:
         if name in HELD_OUT:
             source, held = split(source, run / "sets", HELD_OUT[name])
             if name != "squad-dev":
-                validate.append(f"{held},limit=60")
+                validate.append(f"{held},limit=80")
         pairs.append(f"{source},{options}")
     command = [sys.executable, "manage.py", "train_reranker", "--out", str(run)]
     command += [
         "--epochs",
-        "0.26",
+        "0.7",
         "--evaluations",
-        "1",
+        "3",
         "--memory",
-        "10",
+        "8",
         "--pairs",
         *pairs,
         "--validate",
