@@ -128,3 +128,43 @@ def test_a_score_does_not_depend_on_what_was_asked_before(untrained: CrossEncode
 
     np.testing.assert_allclose(again, first, atol=1e-5)
     np.testing.assert_allclose(again, untrained.predict(PAIRS), atol=0.05)
+
+
+def test_bfloat16_keeps_the_order_and_nearly_the_scores() -> None:
+    torch.manual_seed(0)
+    module = Interaction()
+    model = CrossEncoder(modules=[module], activation_fn=torch.nn.Identity())
+    exact = model.predict(PAIRS)
+
+    module.read_in_bfloat16()
+    module.memory = StateMemory(module, 1e9)
+    quick = model.predict(PAIRS)
+
+    assert next(module.bert.parameters()).dtype == torch.bfloat16
+    assert np.argsort(exact).tolist() == np.argsort(quick).tolist()
+    np.testing.assert_allclose(quick, exact, atol=0.1)
+
+
+@pytest.mark.parametrize("texts", [1, 2, 7, 8, 9, 40])
+def test_every_text_is_read_once_whatever_their_number(
+    untrained: CrossEncoder, texts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = untrained[0]
+    read: list[int] = []
+    plain = module.states
+
+    def counting(ids: torch.Tensor) -> list[torch.Tensor]:
+        read.append(len(ids))
+        found: list[torch.Tensor] = plain(ids)
+        return found
+
+    monkeypatch.setattr(module, "states", counting)
+    memory = StateMemory(module, 1e9)
+    words = [f"word {'more ' * n}{n}" for n in range(texts)]
+    ids = module.tokenizer(words, padding=True, return_tensors="pt")["input_ids"]
+
+    states = memory(ids)
+
+    assert sum(read) == texts
+    assert max(read) <= 4
+    assert states[0].shape[:2] == ids.shape
