@@ -261,7 +261,7 @@ def load_reranker(model: str) -> Reranker:
     except (OSError, ValueError) as exc:
         raise NoModel(f"the reranker {model} cannot be loaded: {_first_line(exc)}") from exc
     compares_states = isinstance(loaded[0], Interaction)
-    if device == "cpu" and compares_states and _multiplies_bfloat16():
+    if device == "cpu" and compares_states and multiplies_bfloat16():
         loaded[0].read_in_bfloat16()
     folder = Path(place) if Path(place).is_dir() else None
     meaning = _meaning(folder)
@@ -352,7 +352,7 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _multiplies_bfloat16() -> bool:
+def multiplies_bfloat16() -> bool:
     """Whether this processor has instructions for it; without them it is many times slower."""
     import torch
 
