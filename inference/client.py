@@ -109,6 +109,24 @@ class InferenceClient:
             raise InferenceRejected(f"{self.rerank_url} gave scores that are not numbers")
         return scores
 
+    def read_characters(
+        self, question: str, text: str, *, timeout_seconds: float | None = None
+    ) -> int | None:
+        """How many characters of a text the reranker reads beside this question.
+
+        None where the server does not tell, as TEI does not.
+
+        Raises:
+            inference.errors.InferenceError: the tree in that module.
+        """
+        body = {"query": question, "texts": [text], "raw_scores": True, "return_text": True}
+        deadline = self._deadline(timeout_seconds)
+        (row,) = self._in_parts("/rerank", body, "texts", "question", deadline)
+        if row.get("truncated") is False:
+            return len(text)
+        read = row.get("read")
+        return read if isinstance(read, int) else None
+
     def info(self, timeout_seconds: float = 2.0) -> ServerInfo:
         """The models behind both addresses; a server of one model tells only of that one.
 

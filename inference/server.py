@@ -1,8 +1,9 @@
 """The HTTP API of the model server, as Text Embeddings Inference defines it.
 
 POST /embed, /rerank; GET /info, /health, /metrics. Errors are {"error", "error_type"}.
-Beyond TEI: both kinds of model in one server, `truncated` with each rerank score, the
-header `X-Lane: ingestion` for work that may wait, and `/info` objects per model.
+Beyond TEI: both kinds of model in one server, `truncated` with each rerank score, `read` with
+each text that was cut, the header `X-Lane: ingestion` for work that may wait, and `/info`
+objects per model.
 
 Source: Text Embeddings Inference, API documentation (docs/openapi.json), 1.7
 """
@@ -28,6 +29,7 @@ from starlette.routing import Route
 
 from inference.errors import InferenceBusy, ModelLoading, NoModel
 from inference.models import Models
+from inference.reading import read_characters
 from inference.scheduler import BATCH_TEXTS, LANE_TEXTS, Lane, Scheduler
 
 if TYPE_CHECKING:
@@ -136,8 +138,8 @@ async def embed(request: Request) -> Response:
 async def rerank(request: Request) -> Response:
     """`{"query", "texts", "raw_scores"?, "return_text"?, "truncate"?}` -> scores, best first.
 
-    Each is {"index", "score", "truncated", "text"?}: a probability, or with `raw_scores` the
-    logit.
+    Each is {"index", "score", "truncated", "text"?, "read"?}: a probability, or with `raw_scores`
+    the logit; with `return_text` also how many characters of a truncated text were read.
     """
     body = await _body(request)
     query = body.get("query")
@@ -166,6 +168,10 @@ async def rerank(request: Request) -> Response:
         }
         for n in np.argsort(-logits, kind="stable").tolist()
     ]
+    if return_text:
+        for row in ranked:
+            if row["truncated"]:
+                row["read"] = await asyncio.to_thread(read_characters, engine, query, row["text"])
     return _json(ranked)
 
 

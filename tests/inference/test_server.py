@@ -116,6 +116,13 @@ def test_each_pair_says_whether_it_was_read_whole(connect: Connect, rerank_url: 
     assert [score.truncated for score in scores] == [False, True, False]
 
 
+def test_a_text_that_was_cut_tells_how_far_it_was_read(connect: Connect, rerank_url: str) -> None:
+    client = connect(rerank_url)
+
+    assert client.read_characters("why", "word " * 600) == len("word " * 508) - 1
+    assert client.read_characters("why", "short") == 5
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
