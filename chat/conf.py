@@ -37,7 +37,7 @@ def _retrieve(question: str, corpora: Sequence[Corpus], on_stage: Callable[[str]
     return retrieve(
         question,
         corpora=corpora,
-        settings=retrieval_settings(),
+        settings=retrieval_settings(corpora),
         services=search_services(),
         on_stage=on_stage,
     )

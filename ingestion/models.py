@@ -116,6 +116,12 @@ class Corpus(models.Model):
     context_max_tokens = models.PositiveIntegerField(
         default=600, help_text="Most tokens of a passage with what stands around it."
     )
+    retrieval = models.JSONField(
+        default=dict,
+        blank=True,
+        editable=False,
+        help_text="Knobs of the search that differ from the site's, by name.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 

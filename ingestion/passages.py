@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
 from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 from ingestion.types import Passage, Span
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
+    from django.db.models import QuerySet
 
 
 def resolve(
@@ -32,11 +37,26 @@ def resolve(
         searched = searched.filter(state=IndexGeneration.State.LIVE)
     else:
         searched = searched.filter(pk__in=generations)
-    chunks = Chunk.objects.filter(
-        pk__in=set(chunk_ids),
-        generation__in=searched,
-        document__in=Document.objects.searchable(),
-    ).values_list(
+    return _passages(
+        Chunk.objects.filter(
+            pk__in=set(chunk_ids),
+            generation__in=searched,
+            document__in=Document.objects.searchable(),
+        )
+    )
+
+
+def readable(chunk_ids: Iterable[str], *, reader: User | AnonymousUser) -> dict[str, Passage]:
+    """The passages of these ids that this person may read now, of whichever generation, by id.
+
+    For what was found earlier: passages that are gone, or no longer shared, are left out.
+    """
+    documents = Document.objects.readable_by(reader)
+    return _passages(Chunk.objects.filter(pk__in=set(chunk_ids), document__in=documents))
+
+
+def _passages(chunks: QuerySet[Chunk]) -> dict[str, Passage]:
+    rows = chunks.values_list(
         "pk",
         "document_id",
         "document__name",
@@ -49,28 +69,17 @@ def resolve(
         "spans",
     )
     return {
-        chunk_id: Passage(
-            chunk_id=chunk_id,
-            document_id=document_id,
-            document=name,
-            title=title,
-            heading_path=heading_path,
-            page_from=page_from,
-            page_to=page_to,
-            text=text,
-            corpus_id=corpus_id,
-            spans=tuple(Span(*span) for span in spans),
+        row[0]: Passage(
+            chunk_id=row[0],
+            document_id=row[1],
+            document=row[2],
+            title=row[3],
+            heading_path=row[4],
+            page_from=row[5],
+            page_to=row[6],
+            text=row[7],
+            corpus_id=row[8],
+            spans=tuple(Span(*span) for span in row[9]),
         )
-        for (
-            chunk_id,
-            document_id,
-            name,
-            title,
-            heading_path,
-            page_from,
-            page_to,
-            text,
-            corpus_id,
-            spans,
-        ) in chunks
+        for row in rows
     }

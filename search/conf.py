@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
 from django.conf import settings
 
 from inference.client import shared_client
 from ingestion.conf import ingestion_settings
+from ingestion.models import Corpus
 from ingestion.vectors import shared_store
 from search.pipeline import SearchServices
 from search.types import RetrievalSettings
 
+# What a corpus may set for itself.
+OF_A_CORPUS = (
+    "bm25_k",
+    "dense_k",
+    "fusion",
+    "rrf_k",
+    "bm25_weight",
+    "pool",
+    "top_n",
+    "rerank",
+    "threshold",
+)
 
-def retrieval_settings() -> RetrievalSettings:
-    """The site's default knobs."""
-    return RetrievalSettings(rerank_budget_ms=settings.RERANK_BUDGET_MS)
+
+def retrieval_settings(corpora: Iterable[Corpus] = ()) -> RetrievalSettings:
+    """The knobs for a question to these corpora.
+
+    A knob that all of them set to the same value has that; every other one is the site's.
+    """
+    site = RetrievalSettings(rerank_budget_ms=settings.RERANK_BUDGET_MS)
+    own = [_own(corpus.retrieval) for corpus in corpora]
+    agreed = {
+        name: value
+        for name, value in (own[0] if own else {}).items()
+        if all(name in other and other[name] == value for other in own)
+    }
+    return RetrievalSettings.from_json({**asdict(site), **agreed})
+
+
+def _own(stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: stored[name] for name in OF_A_CORPUS if name in stored}
 
 
 def search_services() -> SearchServices:

@@ -27,10 +27,11 @@ from search import arms, degraded
 from search import rerank as reranking
 from search.arms import Found, QuestionVector, Scope
 from search.errors import InvalidSettings
-from search.fusion import fuse
+from search.fusion import fuse, fuse_weighted
 from search.types import (
     Candidate,
     Degradation,
+    Fusion,
     Outcome,
     RerankReport,
     RetrievalSettings,
@@ -155,7 +156,7 @@ def retrieve(
         threads.shutdown(wait=False, cancel_futures=True)
 
     fusing = time.perf_counter()
-    fused = fuse(hits.keywords.hits, hits.meaning.hits, k=settings.rrf_k)
+    fused = _fused(hits, settings)
     pool, outside = fused[: settings.pool], fused[settings.pool :]
 
     reranking_began = time.perf_counter()
@@ -170,7 +171,7 @@ def retrieve(
     return Trace(
         question=question,
         settings=settings,
-        candidates=_with_outcomes(pool, outside, top_n=settings.top_n),
+        candidates=with_outcomes(pool, outside, top_n=settings.top_n),
         passages={c.chunk_id: hits.passages[c.chunk_id] for c in fused},
         stage_timings_ms={
             "bm25": hits.keywords.ms,
@@ -190,6 +191,13 @@ def retrieve(
     )
 
 
+def _fused(hits: _Hits, settings: RetrievalSettings) -> list[Candidate]:
+    keywords, meaning = hits.keywords.hits, hits.meaning.hits
+    if settings.fusion == Fusion.WEIGHTED:
+        return fuse_weighted(keywords, meaning, bm25_weight=settings.bm25_weight)
+    return fuse(keywords, meaning, k=settings.rrf_k)
+
+
 def _check(settings: RetrievalSettings) -> None:
     ranges = {
         "bm25_k": (0, MAX_K),
@@ -198,10 +206,13 @@ def _check(settings: RetrievalSettings) -> None:
         "pool": (1, 2 * MAX_K),
         "top_n": (1, 2 * MAX_K),
         "rerank_budget_ms": (1, 24 * 3600 * 1000),
+        "rerank_at_most": (0, 2 * MAX_K),
+        "bm25_weight": (0, 1),
+        "threshold": (0, 1),
     }
     for name, (least, most) in ranges.items():
         value = getattr(settings, name)
-        if not least <= value <= most:
+        if value is not None and not least <= value <= most:
             raise InvalidSettings(f"{name} must lie between {least} and {most}, not at {value}.")
     if not settings.bm25_k and not settings.dense_k:
         raise InvalidSettings("bm25_k and dense_k are both 0, so nothing would be searched.")
@@ -344,7 +355,7 @@ def _rerank(
     texts = [
         passage_text(heading_path=passage.heading_path, text=passage.text)
         for passage in (passages[candidate.chunk_id] for candidate in pool)
-    ]
+    ][: run.settings.rerank_at_most or None]
     if model is not None:
         script = reranking.foreign_script([run.question, *texts[:SCRIPT_TEXTS]], model.languages)
         if script:
@@ -375,14 +386,17 @@ def _rerank(
         model=model.model_id if model else "",
         device=model.device if model else "",
         place_weight=calibration.place,
-        threshold=calibration.threshold,
+        threshold=calibration.threshold
+        if run.settings.threshold is None
+        else run.settings.threshold,
     )
     return reranking.reorder(pool, scored.scores, calibration), report, problem
 
 
-def _with_outcomes(
+def with_outcomes(
     pool: Sequence[Candidate], outside: Sequence[Candidate], *, top_n: int
 ) -> list[Candidate]:
+    """The pool in final order and what fusion left outside, each with where its journey ended."""
     return [
         *(replace(c, outcome=Outcome.SELECTED) for c in pool[:top_n]),
         *(replace(c, outcome=Outcome.BELOW_TOP_N) for c in pool[top_n:]),

@@ -53,24 +53,49 @@ class Degradation:
     sentence: str
 
 
+class Fusion(StrEnum):
+    """How the rankings of both arms become one."""
+
+    RRF = "rrf"
+    WEIGHTED = "weighted"
+
+
 @dataclass(frozen=True, slots=True)
 class RetrievalSettings:
-    """The knobs of one retrieval; stored with its trace so that it can be replayed."""
+    """The knobs of one retrieval; stored with its trace so that it can be replayed.
+
+    rrf_k counts where `fusion` is RRF, bm25_weight (0 to 1) where it is WEIGHTED.
+    rerank_at_most: passages that the reranker reads, best fused first; 0 for as many as time
+        allows. What replays an answer whose reranking ran out of time.
+    threshold: relevance, 0 to 1, below which the best passage is doubtful; None for the
+        reranker's own.
+    """
 
     bm25_k: int = 50
     dense_k: int = 50
+    fusion: Fusion = Fusion.RRF
     rrf_k: int = 60
+    bm25_weight: float = 0.5
     pool: int = 100
     top_n: int = 10
     rerank: bool = True
     rerank_budget_ms: int = 2000
+    rerank_at_most: int = 0
+    threshold: float | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RetrievalSettings:
+        """Read what `asdict` wrote, in this version or an earlier one."""
+        fusion = Fusion(value.get("fusion", Fusion.RRF))
+        return cls(**{**value, "fusion": fusion})
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One chunk's journey through the stages. Each stage returns a new one.
 
-    bm25_score: BM25, >= 0. similarity: cosine, -1 to 1. rrf_score: sum of 1/(k + rank).
+    bm25_score: BM25, >= 0. similarity: cosine, -1 to 1. rrf_rank and rrf_score: after fusion,
+    whichever it was; of RRF the sum of 1/(k + rank), else 0 to 1.
     raw_logit: the cross-encoder's raw score. rerank_logit: the log-odds that it means, raw where
     the model is not calibrated. relevance: the same as a probability, 0 to 1.
     """
@@ -209,7 +234,7 @@ class Trace:
         """Read what `to_json` wrote. Raises KeyError, TypeError, ValueError on anything else."""
         return cls(
             question=value["question"],
-            settings=RetrievalSettings(**value["settings"]),
+            settings=RetrievalSettings.from_json(value["settings"]),
             candidates=[
                 Candidate(**{**c, "outcome": Outcome(c["outcome"]) if c["outcome"] else None})
                 for c in value["candidates"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods
 
 from ingestion.generations import live_generation
 from ingestion.models import Corpus
 from ingestion.rebuild import building, progress
-from search import comparison
+from search import comparison, judging
 from search.conf import retrieval_settings, search_services
 
 MAX_QUESTIONS = 10
@@ -36,7 +36,7 @@ def compare(request: HttpRequest, corpus_id: int) -> HttpResponse:
         questions = []
         text = "\n".join(question.text for question in comparison.sample_questions(corpus))
     found = comparison.compare(
-        live, other, questions, settings=retrieval_settings(), services=search_services()
+        live, other, questions, settings=retrieval_settings([corpus]), services=search_services()
     )
     context = {
         "corpus": corpus,
@@ -59,3 +59,14 @@ def compare(request: HttpRequest, corpus_id: int) -> HttpResponse:
 
 def _shown(side: comparison.Side) -> list[dict[str, object]]:
     return side.trace.sources()[:SHOWN]
+
+
+@require_GET
+def judgements(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """The judgements about a corpus as an evaluation set in BEIR's layout, packed."""
+    assert isinstance(request.user, User)
+    corpus = get_object_or_404(Corpus.objects.readable_by(request.user), pk=corpus_id)
+    found = judging.evaluation_set(corpus, reader=request.user)
+    headers = {"Content-Disposition": f'attachment; filename="judgements-{corpus.pk}.zip"'}
+    packed = judging.as_zip(corpus, found)
+    return HttpResponse(packed, content_type="application/zip", headers=headers)

@@ -179,7 +179,11 @@ def _compared(corpus: Corpus, generation: IndexGeneration, file: Path) -> dict[s
     except (OSError, UnicodeDecodeError) as exc:
         raise CommandError(f"{file} cannot be read: {exc}.") from exc
     found = comparison.compare(
-        live, generation, questions, settings=retrieval_settings(), services=search_services()
+        live,
+        generation,
+        questions,
+        settings=retrieval_settings([live.corpus]),
+        services=search_services(),
     )
     names = ("live", "building")
     measured = found.measured or (None, None)

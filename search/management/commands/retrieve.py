@@ -42,7 +42,7 @@ class Command(BaseCommand):
         corpus = command_options.readable_corpus(options, person)
         if not options["question"].strip():
             raise CommandError("The question is empty. Write it in quotes after `retrieve`.")
-        settings = retrieval_settings()
+        settings = retrieval_settings([corpus])
         if options["k"] is not None:
             if options["k"] < 1:
                 raise CommandError("--k must be at least 1.")
