@@ -15,4 +15,5 @@ urlpatterns = [
     path("turns/<int:turn_id>/stream/", views.stream, name="stream"),
     path("turns/<int:turn_id>/stop/", views.stop, name="stop"),
     path("turns/<int:turn_id>/sources/", views.sources, name="sources"),
+    path("turns/<int:turn_id>/inspect/", views.inspect, name="inspect"),
 ]

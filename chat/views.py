@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.contrib import messages
+from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import aget_object_or_404, get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
@@ -21,9 +23,10 @@ from chat import fragments, pages, services, sse, turns
 from chat.errors import QuestionRefused
 from chat.forms import MAX_QUESTION_CHARACTERS, AskForm, RenameForm
 from chat.models import Conversation, Turn
+from search.inspector import inspection_of_answer
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AnonymousUser, User
+    from django.contrib.auth.models import AnonymousUser
     from django_htmx.middleware import HtmxDetails
 
     class Request(HttpRequest):
@@ -147,6 +150,24 @@ def sources(request: HttpRequest, turn_id: int) -> HttpResponse:
     standing = fragments.standing_of_documents([turn], reader=request.user)
     context = fragments.sources_context(turn, standing=standing)
     return render(request, "chat/_sources.html", context)
+
+
+@require_GET
+def inspect(request: HttpRequest, turn_id: int) -> HttpResponse:
+    """To the inspector, with the trace that was stored with this answer."""
+    assert isinstance(request.user, User)  # everybody else was sent to sign in
+    turn = get_object_or_404(Turn, pk=turn_id, conversation__owner=request.user)
+    if turn.trace is None:
+        address = reverse("search:inspector")
+        return redirect(f"{address}?{urlencode({'question': turn.question})}")
+    kept = inspection_of_answer(
+        person=request.user,
+        turn_id=turn.pk,
+        trace=turn.trace,
+        corpora=list(turn.conversation.corpora.all()),
+        timings_ms=turn.timings_ms,
+    )
+    return redirect("search:inspection", inspection_id=kept.pk)
 
 
 @require_POST

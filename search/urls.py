@@ -2,9 +2,39 @@
 
 from django.urls import path
 
-from search import views
+from search import inspector_views, views
 
 app_name = "search"
 urlpatterns = [
     path("corpora/<int:corpus_id>/index/compare/", views.compare, name="compare"),
+    path("corpora/<int:corpus_id>/judgements.zip", views.judgements, name="judgements"),
+    path("inspector/", inspector_views.ask, name="inspector"),
+    path("inspector/<int:inspection_id>/", inspector_views.inspection, name="inspection"),
+    path(
+        "inspector/<int:inspection_id>/export.json",
+        inspector_views.export,
+        {"kind": "json"},
+        name="export_json",
+    ),
+    path(
+        "inspector/<int:inspection_id>/export.csv",
+        inspector_views.export,
+        {"kind": "csv"},
+        name="export_csv",
+    ),
+    path(
+        "inspector/<int:inspection_id>/passages/<str:chunk_id>/",
+        inspector_views.passage,
+        name="passage",
+    ),
+    path(
+        "inspector/<int:inspection_id>/passages/<str:chunk_id>/judgement/",
+        inspector_views.judge,
+        name="judge",
+    ),
+    path(
+        "inspector/<int:inspection_id>/settings/<int:corpus_id>/",
+        inspector_views.copy,
+        name="copy",
+    ),
 ]

@@ -18,8 +18,10 @@ from django.test import AsyncClient, Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from chat.models import Conversation, Turn
-from ingestion.models import Corpus, Document
+from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 from ingestion.services import blob_path
+from search.models import Inspection
+from search.types import Candidate, Outcome, RetrievalSettings, Trace
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tmp_data")]
 
@@ -28,7 +30,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tmp_data")]
 class Route:
     """What a route answers to whom.
 
-    argument: what its address names: "corpus", "document", "conversation", "turn" or nothing.
+    argument: what its address names, in order: "corpus", "document", "conversation", "turn",
+        "inspection", "chunk" or nothing.
     data: the form it is sent; a callable value is made anew for each request.
     wrong: a verb it refuses; empty for a route that answers to all.
     """
@@ -91,6 +94,15 @@ ROUTES = {
     "ingestion:preview": Route(argument="corpus", owner=422),  # no form was filled in
     "ingestion:rebuild": post("corpus", 302, data={"act": "cancel"}),
     "search:compare": Route(argument="corpus", owner=302, wrong="delete"),  # nothing is built
+    # the inspector: what was looked into is its maker's alone, whatever corpus it is about
+    "search:inspector": everybody(wrong="delete"),
+    "search:inspection": Route(argument="inspection"),
+    "search:export_json": Route(argument="inspection"),
+    "search:export_csv": Route(argument="inspection"),
+    "search:passage": Route(argument="inspection chunk"),
+    "search:judge": post("inspection chunk", 302, data={"grade": "1"}),
+    "search:copy": Route(argument="inspection corpus", wrong="delete"),
+    "search:judgements": Route(argument="corpus", viewer=200),
     "ingestion:document": Route(argument="document", viewer=200),
     "ingestion:original": Route(argument="document", viewer=200),
     # chat: conversations are their owner's alone, whatever corpus they are about
@@ -103,6 +115,7 @@ ROUTES = {
     "chat:stream": Route(argument="turn"),
     "chat:sources": Route(argument="turn"),
     "chat:stop": post("turn", 302),
+    "chat:inspect": Route(argument="turn", owner=302),
 }
 
 
@@ -139,10 +152,12 @@ class Things:
     document: Document
     conversation: Conversation
     turn: Turn
+    chunk: Chunk
+    inspection: Inspection
 
     def address(self, name: str) -> str:
-        argument = ROUTES[name].argument
-        return reverse(name, args=[getattr(self, argument).pk] if argument else [])
+        arguments = ROUTES[name].argument.split()
+        return reverse(name, args=[getattr(self, argument).pk for argument in arguments])
 
 
 def things(owner: User, visibility: str) -> Things:
@@ -162,7 +177,21 @@ def things(owner: User, visibility: str) -> Things:
     turn = Turn.objects.create(
         conversation=conversation, question="What?", answer="That.", state=Turn.State.DONE
     )
-    return Things(corpus, document, conversation, turn)
+    generation = IndexGeneration.objects.create(
+        corpus=corpus,
+        embedding_model="model",
+        embedding_revision="1",
+        dimension=3,
+        pipeline_version="1",
+    )
+    chunk = Chunk.objects.create(
+        id="c1", document=document, generation=generation, ordinal=0, text="words", tokens=1
+    )
+    candidate = Candidate("c1", bm25_rank=1, rrf_rank=1, outcome=Outcome.SELECTED)
+    trace = Trace("What?", RetrievalSettings(), [candidate], {}, {"total": 1.0})
+    inspection = Inspection.objects.create(owner=owner, question="What?", trace=trace.to_json())
+    inspection.corpora.add(corpus)
+    return Things(corpus, document, conversation, turn, chunk, inspection)
 
 
 def status(name: str, things: Things, person: User | None, method: str | None = None) -> int:
