@@ -1,5 +1,7 @@
 """The edge where Django's settings become `IngestionSettings`."""
 
+import hashlib
+
 from django.conf import settings
 
 from ingestion.types import ChunkOptions, IngestionSettings
@@ -8,9 +10,11 @@ from ingestion.types import ChunkOptions, IngestionSettings
 def ingestion_settings() -> IngestionSettings:
     """Read the settings as they are now (tests point them at their own processes)."""
     return IngestionSettings(
+        site=hashlib.sha256(f"site:{settings.SECRET_KEY}".encode()).hexdigest()[:16],
         data_dir=settings.DATA_DIR,
         chroma_url=settings.CHROMA_URL,
         chroma_token=settings.CHROMA_TOKEN,
+        chroma_dir=settings.CHROMA_DIR,
         embed_url=settings.EMBED_URL,
         embedding_model=settings.EMBEDDING_MODEL,
         upload_max_bytes=settings.UPLOAD_MAX_MB * 1024 * 1024,

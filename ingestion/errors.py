@@ -88,7 +88,9 @@ SENTENCES: dict[str, str] = {
     "Try again when it is back.",
     "nothing_to_roll_back_to": "There is no former index to go back to; it is kept for a day.",
     "database": "The database was busy or unreachable. Processing goes on by itself.",
-    "file_missing": "The stored file is missing. Delete the document and upload the file again.",
+    "file_missing": "The stored file is missing. Upload the same file again to put it back.",
+    "file_damaged": "The stored file has changed on the disk. Upload the same file again to put it "
+    "back.",
     "not_found": "There is no such file. Check the path.",
     "unreadable": "The file may not be read. Check its permissions.",
     "deleted": "The document was deleted before it was ready.",

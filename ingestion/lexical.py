@@ -34,6 +34,8 @@ WRITER_HEAP_BYTES = 30_000_000
 MAX_QUERY_TERMS = 64
 MAX_TERM_BYTES = 100
 OPEN_INDEXES = 64
+# Beside the folder while it is made anew.
+FRESH, FORMER = ".fresh", ".former"
 # Fetched beyond k, so that passages of equal score at the cut are ordered by id and not by
 # where they lie; hundreds of equal ones (boilerplate) are fetched in growing steps.
 TIE_MARGIN = 10
@@ -222,6 +224,28 @@ class LexicalIndex:
                     row.add_unsigned("document_id", document_id)
                     row.add_text("terms", " ".join(analyse(entry.text)))
                     writer.add_document(row)
+
+    def rebuild(self, documents: Iterable[tuple[int, Sequence[LexicalEntry]]]) -> None:
+        """Make the index anew from these documents, also in place of a damaged one.
+
+        Searches go on in the old one until the new one takes its place; nothing of what the
+        old files held is left. Other writers wait, so whoever reads the documents' rows in
+        the iterable misses nobody's write.
+
+        Raises:
+            LexicalIndexError: it cannot be written now; the old one is still in its place.
+        """
+        fresh = self.folder.with_name(self.folder.name + FRESH)
+        former = self.folder.with_name(self.folder.name + FORMER)
+        with _translated("rebuilt", self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._turn():
+                for leftover in (fresh, former):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                LexicalIndex(fresh, language=self.language).replace_documents(documents)
+                self.folder.rename(former)
+                fresh.rename(self.folder)
+                shutil.rmtree(former)
 
     def delete_document(self, document_id: int) -> None:
         """Take all passages of the document out of the results; twice is as good as once.

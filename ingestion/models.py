@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q, Window
-from django.db.models.functions import RowNumber
+from django.db.models.functions import Length, RowNumber
 from django.utils import timezone
 
+from ingestion.embeddings import STORED
 from ingestion.errors import SENTENCES
 from ingestion.types import ChunkOptions, Strategy
 
@@ -161,6 +162,22 @@ class IndexGenerationQuerySet(models.QuerySet["IndexGeneration"]):
         )
         return self.filter(Q(state=IndexGeneration.State.DISCARDED) | over)
 
+    def in_use(self) -> IndexGenerationQuerySet:
+        """Those that are asked, built or kept to go back to, of corpora that are there."""
+        return self.exclude(state=IndexGeneration.State.DISCARDED).filter(corpus__deleted_at=None)
+
+    def claim_copying(self, pk: int, *, lease_seconds: int) -> IndexGeneration | None:
+        """Take a generation to fill its indexes anew; None while another worker is at it.
+
+        `copied_until` is the token: it is renewed and given back by the value it has.
+        """
+        now = timezone.now()
+        until = now + timedelta(seconds=lease_seconds)
+        free = Q(copied_until=None) | Q(copied_until__lt=now)
+        if not self.in_use().filter(free, pk=pk).update(copied_until=until):
+            return None
+        return self.select_related("corpus").filter(pk=pk, copied_until=until).first()
+
 
 class IndexGeneration(models.Model):
     """One build of a corpus's indexes with one embedding model and one way of chunking.
@@ -192,6 +209,19 @@ class IndexGeneration(models.Model):
     chunk_overlap_tokens = models.PositiveIntegerField(default=32)
     created_at = models.DateTimeField(auto_now_add=True)
     retired_at = models.DateTimeField(null=True, blank=True)
+    collection_revision = models.PositiveIntegerField(
+        default=0, help_text="How often its vectors were copied into a new collection."
+    )
+    failed_probes = models.PositiveIntegerField(
+        default=0, help_text="Queries in a row that its collection failed."
+    )
+    failing_since = models.DateTimeField(null=True, blank=True)
+    copied_until = models.DateTimeField(
+        null=True, blank=True, help_text="Lease of the worker that fills its indexes anew."
+    )
+    residue_at = models.DateTimeField(
+        null=True, blank=True, help_text="Last deletion whose traces its files still hold."
+    )
 
     objects = IndexGenerationQuerySet.as_manager()
 
@@ -215,7 +245,33 @@ class IndexGeneration(models.Model):
     @property
     def collection_name(self) -> str:
         """The Chroma collection of this generation."""
-        return f"c-{self.key}"
+        return self.collection_of(self.collection_revision)
+
+    def collection_of(self, revision: int) -> str:
+        """The collection that it has after so many fresh copies."""
+        return f"c-{self.key}-{revision}" if revision else f"c-{self.key}"
+
+    @property
+    def searchable_chunks(self) -> models.QuerySet[Chunk]:
+        """The passages that both its indexes must hold: those of documents complete in it."""
+        if self.state == self.State.LIVE:
+            return self.chunks.filter(document__state=Document.State.READY)
+        complete = DocumentBuild.objects.filter(
+            generation=self, document=OuterRef("document"), state=Document.State.READY
+        )
+        return self.chunks.filter(Exists(complete)).exclude(document__state=Document.State.DELETING)
+
+    def embedded(self, chunks: models.QuerySet[Chunk]) -> models.QuerySet[Chunk]:
+        """Those of these passages whose embedding is there and whole."""
+        size = self.dimension * STORED.itemsize
+        return chunks.annotate(embedding_bytes=Length("embedding")).filter(embedding_bytes=size)
+
+    @property
+    def present_chunks(self) -> models.QuerySet[Chunk]:
+        """The passages that its indexes may hold: those of documents that nobody has deleted."""
+        return self.chunks.exclude(document__state=Document.State.DELETING).exclude(
+            document__corpus__deleted_at__isnull=False
+        )
 
     @property
     def chunk_options(self) -> ChunkOptions:
@@ -576,3 +632,85 @@ class Chunk(models.Model):
 
     def __str__(self) -> str:
         return f"{self.document} #{self.ordinal}"
+
+
+class DeletionQuerySet(models.QuerySet["Deletion"]):
+    """Receipts, and who may read them."""
+
+    def readable_by(self, user: User | AnonymousUser) -> DeletionQuerySet:
+        """Receipts of what this person deleted, or of what lay in a corpus of theirs."""
+        if not user.is_authenticated or not user.is_active:
+            return self.none()
+        return self.filter(Q(requested_by=user) | Q(corpus_owner=user))
+
+
+class Deletion(models.Model):
+    """The receipt of a deletion: what was removed from where, and when it was proved.
+
+    HIDDEN (no answer uses it) -> PURGED (out of every store, each read again)
+    -> ERASED (its text and vectors out of the files, too)
+
+    It outlives the document and holds nothing of its content: a name, a digest, counts.
+    `removed` counts by store what was taken out; `kept` lists, in sentences, what this site
+    cannot reach. Without a `document_id` it is about a whole corpus.
+    """
+
+    class State(models.TextChoices):
+        HIDDEN = "hidden", "Hidden"
+        PURGED = "purged", "Purged"
+        ERASED = "erased", "Erased"
+
+    document_id = models.BigIntegerField(null=True, blank=True)
+    name = models.CharField(max_length=255)
+    sha256 = models.CharField(max_length=64, blank=True)
+    size_bytes = models.PositiveBigIntegerField(default=0)
+    documents = models.PositiveIntegerField(default=1)
+    corpus_id = models.BigIntegerField()
+    corpus_name = models.CharField(max_length=120)
+    corpus_owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    state = models.CharField(max_length=10, choices=State, default=State.HIDDEN)
+    requested_at = models.DateTimeField(default=timezone.now)
+    purged_at = models.DateTimeField(null=True, blank=True)
+    erased_at = models.DateTimeField(null=True, blank=True)
+    removed = models.JSONField(default=dict, blank=True)
+    kept = models.JSONField(default=list, blank=True)
+
+    objects = DeletionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-requested_at", "-pk"]
+        indexes = [models.Index(fields=["document_id"]), models.Index(fields=["state"])]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.get_state_display()}"
+
+
+class Verification(models.Model):
+    """One run of the comparison of all stores, and what it found.
+
+    `findings`: [{store, code, subject, count, repaired}], `examined`: counts by what was
+    compared. `ended_at` is empty while it runs, and stays so if it was killed.
+    """
+
+    started_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    deep = models.BooleanField(default=False)
+    repair = models.BooleanField(default=False)
+    findings = models.JSONField(default=list, blank=True)
+    examined = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        ordering = ["-started_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M}: {len(self.findings)} findings"
+
+    @property
+    def unrepaired(self) -> int:
+        """How many findings were left as they are."""
+        return sum(1 for finding in self.findings if not finding["repaired"])

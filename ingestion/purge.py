@@ -37,7 +37,7 @@ def purge_document(lease: Lease, settings: IngestionSettings) -> None:
         LeaseLost: another worker has it.
     """
     document = lease.document
-    store = shared_store(settings.chroma_url, settings.chroma_token)
+    store = shared_store(settings)
     chunk_ids = list(document.chunks.values_list("pk", flat=True))
     for generation in document.corpus.generations.select_related("corpus"):
         _forget_vectors(store, generation, chunk_ids, lease)
@@ -67,7 +67,7 @@ def purge_corpus(corpus_id: int, settings: IngestionSettings) -> bool:
     corpus.documents.exclude(state=Document.State.DELETING).update(state=Document.State.DELETING)
     if corpus.documents.count() > corpus.documents.unleased().count():
         return False
-    store = shared_store(settings.chroma_url, settings.chroma_token)
+    store = shared_store(settings)
     for generation in corpus.generations.all():
         store.drop(generation.collection_name)
         lexical_index(generation, settings).drop()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from ingestion import blobs, nudges, rebuild
+import logging
+
+from ingestion import blobs, nudges, rebuild, vector_files
 from ingestion.conf import ingestion_settings
+from ingestion.errors import VectorStoreError
+
+logger = logging.getLogger(__name__)
 
 
 def reconcile() -> int:
@@ -12,7 +17,12 @@ def reconcile() -> int:
     A document that no worker holds is waiting, whoever dropped it: lost messages, killed
     workers and services that were away all end here.
     """
-    blobs.sweep_drafts(ingestion_settings().blobs_dir)
+    given = ingestion_settings()
+    blobs.sweep_drafts(given.blobs_dir)
+    try:
+        vector_files.remove_ownerless(given.chroma_dir)
+    except VectorStoreError as exc:
+        logger.warning("what dropped collections left is still there: %s", exc)
     nudges.nudge_deleted_corpora()
     nudges.nudge_generations()
     rebuild.list_missing()

@@ -31,7 +31,7 @@ def purge_generation(generation_id: int, settings: IngestionSettings) -> bool:
     generation = mine.select_related("corpus").get()
     if generation.builds.held().exists():
         return False
-    shared_store(settings.chroma_url, settings.chroma_token).drop(generation.collection_name)
+    shared_store(settings).drop(generation.collection_name)
     lexical_index(generation, settings).drop()
     if (settings.lexical_dir / generation.key).exists():
         raise LexicalIndexError(f"the folder of generation {generation.key} is still there")

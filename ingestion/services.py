@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 State = Document.State
 # Gone for a person who uploads: a failed document may be uploaded again.
 NOT_HELD = (State.FAILED, State.DELETING)
+# Codes that stand on a ready document whose stored file `verify` found missing or changed.
+FILE_LOST = ("file_missing", "file_damaged")
 
 
 def create_corpus(
@@ -164,6 +166,8 @@ def _keep(
     if kind is Format.ZIP:
         raise UploadRefused("a ZIP", code="nested_archive")
     try:
+        if wanted := _lacking_its_file(corpus, draft.sha256):
+            return _put_back(draft, wanted)
         _refuse_duplicate(corpus, draft.sha256)
         blobs.publish(draft, settings.blobs_dir, key)
         with transaction.atomic():
@@ -264,6 +268,22 @@ def queue_state() -> dict[str, Any]:
     oldest = counts.pop("oldest")
     age: timedelta | None = now - oldest if oldest else None
     return {**counts, "oldest_waiting_seconds": age.total_seconds() if age else None}
+
+
+def _lacking_its_file(corpus: Corpus, sha256: str) -> Document | None:
+    """A document of this corpus whose stored file, with this content, was lost or damaged."""
+    lacking = Document.objects.filter(
+        corpus=corpus, sha256=sha256, state=State.READY, error_code__in=FILE_LOST
+    )
+    return lacking.order_by("pk").first()
+
+
+def _put_back(draft: blobs.Draft, document: Document) -> Document:
+    """Give a document its file again, from an upload of the same bytes."""
+    blobs.publish(draft, ingestion_settings().blobs_dir, document.blob_key)
+    Document.objects.filter(pk=document.pk, error_code__in=FILE_LOST).update(error_code="")
+    document.error_code = ""
+    return document
 
 
 def _refuse_duplicate(corpus: Corpus, sha256: str) -> None:

@@ -80,7 +80,7 @@ def tools() -> Tools:
     return Tools(
         settings=settings,
         client=shared_client(settings.embed_url, ""),
-        store=shared_store(settings.chroma_url, settings.chroma_token),
+        store=shared_store(settings),
     )
 
 
@@ -201,10 +201,9 @@ def index(lease: Lease, given: Tools) -> None:
         "crashes": 0,
         "retry_at": None,
     }
-    if isinstance(lease, BuildLease):
-        lease.release(**done)
-    else:
-        _publish(lease, generation, {**done, "ready_at": timezone.now()})
+    if not isinstance(lease, BuildLease):
+        done["ready_at"] = timezone.now()
+    _publish(lease, generation, done)
 
 
 def _publish(lease: Lease, generation: IndexGeneration, done: dict[str, Any]) -> None:
@@ -212,10 +211,18 @@ def _publish(lease: Lease, generation: IndexGeneration, done: dict[str, Any]) ->
 
     The corpus's row is locked, as it is where generations begin and change places: a document
     is ready in the live one, and on the list of one that is being built, or not ready yet.
+    Where the vectors were copied into a new collection meanwhile, it is indexed once more.
     """
     with transaction.atomic():
         Corpus.objects.select_for_update().get(pk=generation.corpus_id)
         others = IndexGeneration.objects.filter(corpus=generation.corpus_id)
+        same = {"pk": generation.pk, "collection_revision": generation.collection_revision}
+        if not others.filter(**same).exists() and others.filter(pk=generation.pk).exists():
+            lease.release(state=State.INDEXING, nudged_at=None)
+            return
+        if isinstance(lease, BuildLease):
+            lease.release(**done)
+            return
         if not others.filter(pk=generation.pk, state=IndexGeneration.State.LIVE).exists():
             lease.release(state=State.RECEIVED, nudged_at=None)
             return

@@ -4,7 +4,10 @@ task             soft / hard limit   expires   runs twice
 ingest_document  14 / 15 min         never     harmless: only the claimer works
 purge_corpus     9 / 10 min          60 s      harmless: every step may be repeated
 purge_generation 9 / 10 min          60 s      harmless: every step may be repeated
+restore_vectors  55 / 58 min         5 min     harmless: one copies, the other stops
+verify           55 / 58 min         1 h       harmless: repairs may be repeated
 reconcile        50 / 60 s           60 s      harmless: a nudge guard per row
+probe            50 / 60 s           20 s      harmless: it only counts failures
 
 None is retried by Celery: what did not finish is found by `reconcile`.
 """
@@ -17,10 +20,11 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_ready
 
-from ingestion import nudges, pipeline, purge, retirement
+from ingestion import nudges, pipeline, purge, restore, retirement, watch
 from ingestion import reconcile as reconciliation
 from ingestion.conf import ingestion_settings
 from ingestion.errors import TransientError
+from ingestion.verification import run
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +52,28 @@ def purge_generation(generation_id: int) -> None:
         retirement.purge_generation(generation_id, ingestion_settings())
     except TransientError as exc:
         logger.warning("generation %d waits to be purged: %s", generation_id, exc)
+
+
+@shared_task(ignore_result=True, soft_time_limit=50, time_limit=60, expires=20)
+def probe() -> None:
+    """Ask each collection a real question; have broken ones filled anew."""
+    for generation_id in watch.probe_collections(ingestion_settings()):
+        restore_vectors.delay(generation_id)
+
+
+@shared_task(ignore_result=True, soft_time_limit=55 * 60, time_limit=58 * 60, expires=300)
+def restore_vectors(generation_id: int) -> None:
+    """Fill a broken collection anew from SQL; if Chroma fails, the next probe asks again."""
+    try:
+        restore.restore_vectors(generation_id, ingestion_settings())
+    except TransientError as exc:
+        logger.warning("generation %d waits for its vectors: %s", generation_id, exc)
+
+
+@shared_task(ignore_result=True, soft_time_limit=55 * 60, time_limit=58 * 60, expires=3600)
+def verify() -> None:
+    """Compare all stores and repair them, every night."""
+    run.verify(ingestion_settings(), repair=True)
 
 
 @shared_task(ignore_result=True, soft_time_limit=50, time_limit=60, expires=60)

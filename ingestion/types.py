@@ -136,11 +136,16 @@ HEADING_SEPARATOR = " › "
 
 @dataclass(frozen=True, slots=True)
 class IngestionSettings:
-    """Everything ingestion needs to know of its surroundings, read once at the edge."""
+    """Everything ingestion needs to know of its surroundings, read once at the edge.
 
+    `site` marks what is this site's in a Chroma server that several may share.
+    """
+
+    site: str
     data_dir: Path
     chroma_url: str
     chroma_token: str
+    chroma_dir: Path
     embed_url: str
     embedding_model: str
     upload_max_bytes: int

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.errors import VectorStoreError
-from ingestion.types import Hit
+from ingestion.types import Hit, IngestionSettings
 
 if TYPE_CHECKING:
     from chromadb.api.fastapi import FastAPI
@@ -37,11 +38,25 @@ if TYPE_CHECKING:
 HNSW = {"space": "cosine", "max_neighbors": 32, "ef_construction": 200, "ef_search": 200}
 WRITE_BATCH = 150
 READ_BATCH = 5_000
+LIST_BATCH = 500
 CALL_SECONDS = 30.0
 # Dropping a collection of 90,000 vectors took 28 s.
 DROP_SECONDS = 120.0
 
 _deadline: ContextVar[float] = ContextVar("_deadline")
+
+
+class NoCollection(VectorStoreError):
+    """The server answers and has no such collection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A collection of the server: the dimension it was made for, and the site that made it."""
+
+    name: str
+    dimension: int
+    site: str
 
 
 class VectorStore:
@@ -51,8 +66,9 @@ class VectorStore:
     with an error, or has no such collection (`delete`, `missing` and `drop` take that for done).
     """
 
-    def __init__(self, url: str, *, token: str = "") -> None:
+    def __init__(self, url: str, *, token: str = "", site: str = "") -> None:
         self.url = url
+        self.site = site
         self._token = token
         self._lock = threading.Lock()
         self._api: FastAPI | None = None
@@ -69,7 +85,7 @@ class VectorStore:
             model = self._server().create_collection(
                 name=collection,
                 configuration={"hnsw": HNSW},
-                metadata={"dimension": dimension},
+                metadata={"dimension": dimension, "site": self.site},
                 get_or_create=True,
             )
             self._ids[collection] = model.id
@@ -111,7 +127,7 @@ class VectorStore:
                 with self._call(f"get from {collection}"):
                     found = self._server()._get(self._id(collection), ids=batch, include=[])
                     present.update(found["ids"])
-        except _NoCollection:
+        except NoCollection:
             return list(ids)
         return [key for key in ids if key not in present]
 
@@ -150,7 +166,7 @@ class VectorStore:
             for batch in _batches(ids, WRITE_BATCH):
                 with self._call(f"remove from {collection}"):
                     self._server()._delete(self._id(collection), ids=batch)
-        except _NoCollection:
+        except NoCollection:
             return
 
     def ids(self, collection: str) -> set[str]:
@@ -165,6 +181,31 @@ class VectorStore:
             if len(page) < READ_BATCH:
                 return found
 
+    def vectors(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The vectors (d,) that the collection holds for these ids; ids it lacks are left out."""
+        found: dict[str, NDArray[np.float32]] = {}
+        for batch in _batches(ids, WRITE_BATCH):
+            with self._call(f"get from {collection}"):
+                page = self._server()._get(self._id(collection), ids=batch, include=["embeddings"])
+                rows = page["embeddings"]
+                if rows is not None:
+                    for key, row in zip(page["ids"], rows, strict=True):
+                        found[key] = np.asarray(row, dtype=np.float32)
+        return found
+
+    def collections(self) -> list[Collection]:
+        """All collections of this server, other sites' included."""
+        found: list[Collection] = []
+        while True:
+            with self._call("list collections"):
+                page = self._server().list_collections(limit=LIST_BATCH, offset=len(found))
+            for row in page:
+                about = row.metadata or {}
+                dimension, site = about.get("dimension", 0), about.get("site", "")
+                found.append(Collection(row.name, int(dimension), str(site)))
+            if len(page) < LIST_BATCH:
+                return found
+
     def count(self, collection: str) -> int:
         """How many vectors the collection holds."""
         with self._call(f"count {collection}"):
@@ -176,7 +217,7 @@ class VectorStore:
         try:
             with self._call(f"look for {collection}"):
                 self._id(collection)
-        except _NoCollection:
+        except NoCollection:
             return False
         return True
 
@@ -185,7 +226,7 @@ class VectorStore:
         try:
             with self._call(f"drop {collection}", seconds=DROP_SECONDS):
                 self._server().delete_collection(collection)
-        except _NoCollection:
+        except NoCollection:
             return
         if self.exists(collection):
             raise VectorStoreError(f"{collection} is still there after it was dropped")
@@ -219,12 +260,8 @@ class VectorStore:
         except Exception as exc:
             if type(exc).__name__ == "NotFoundError":
                 self._ids.clear()
-                raise _NoCollection(f"{what}: {exc}") from exc
+                raise NoCollection(f"{what}: {exc}") from exc
             raise VectorStoreError(f"{what} at {self.url}: {type(exc).__name__}: {exc}") from exc
-
-
-class _NoCollection(VectorStoreError):
-    """The server answers and has no such collection."""
 
 
 def _connect(url: str, token: str) -> FastAPI:
@@ -278,11 +315,11 @@ def _batches(ids: Sequence[str], size: int) -> Iterator[list[str]]:
         yield list(islice(rest, size))
 
 
-def shared_store(url: str, token: str = "") -> VectorStore:
-    """The store at this address, one object per process."""
-    return _store_of_process(url, token, os.getpid())
+def shared_store(settings: IngestionSettings) -> VectorStore:
+    """The store that the settings name, one object per process."""
+    return _store_of_process(settings.chroma_url, settings.chroma_token, settings.site, os.getpid())
 
 
 @lru_cache(maxsize=8)
-def _store_of_process(url: str, token: str, pid: int) -> VectorStore:
-    return VectorStore(url, token=token)
+def _store_of_process(url: str, token: str, site: str, pid: int) -> VectorStore:
+    return VectorStore(url, token=token, site=site)

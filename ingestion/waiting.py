@@ -111,9 +111,7 @@ def _check_services() -> None:
     settings = ingestion_settings()
     start = "Start the site with `make run` and run this again; what was uploaded is kept."
     try:
-        shared_store(settings.chroma_url, settings.chroma_token).heartbeat(
-            timeout_seconds=SERVICE_SECONDS
-        )
+        shared_store(settings).heartbeat(timeout_seconds=SERVICE_SECONDS)
     except VectorStoreError as exc:
         raise ServiceAway(f"Chroma does not answer at {settings.chroma_url}. {start}") from exc
     try:

@@ -37,7 +37,7 @@ def _load_search_client() -> None:
 
     given = ingestion_settings()
     with suppress(VectorStoreError):
-        shared_store(given.chroma_url, given.chroma_token).heartbeat()
+        shared_store(given).heartbeat()
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -21,12 +21,15 @@ import httpx
 import redis
 from django.conf import settings
 from django.db import DatabaseError, connection
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
 
 from chat.errors import GeneratorUnreachable
 from chat.generation import base_url
 from inference.client import shared_client
 from inference.errors import InferenceError, ModelLoading
 from inference.types import ModelInfo
+from ingestion.models import IndexGeneration, Verification
 
 ANSWER_SECONDS = 1.5
 TOGETHER_SECONDS = 3.0
@@ -89,6 +92,7 @@ def examine() -> SiteHealth:
         "inference": lambda: check_inference(settings.EMBED_URL, settings.RERANK_URL),
         "ollama": lambda: check_ollama(settings.OLLAMA_HOST, model=settings.OLLAMA_MODEL),
         "disk": lambda: check_disk(data_dir, floor_bytes=floor_bytes),
+        "stores": check_stores,
     }
     pool = ThreadPoolExecutor(max_workers=len(probes), thread_name_prefix="health")
     futures = {name: pool.submit(_timed, probe) for name, probe in probes.items()}
@@ -118,6 +122,7 @@ TITLES = {
     "inference": "Model server",
     "ollama": "Language model",
     "disk": "Disk",
+    "stores": "Agreement of the stores",
 }
 ADVICE = {
     "database": "Check DATABASE_URL and that the database server runs; nothing works without it.",
@@ -130,6 +135,7 @@ ADVICE = {
     "ollama": "Start Ollama, or set OLLAMA_HOST to where it runs. Until then the best passages are "
     "quoted instead of an answer.",
     "disk": "Free some space on the disk of DATA_DIR; uploads are refused until then.",
+    "stores": "Run: manage.py verify --repair – it names what differs and copies it from SQL.",
 }
 
 
@@ -139,7 +145,7 @@ def _down(name: str, reason: str, seconds: float = 0.0, *, advice: str = "") -> 
         title=TITLES[name],
         up=False,
         ms=seconds * 1000,
-        required=name != "ollama",
+        required=name not in ("ollama", "stores"),
         reason=reason,
         advice=advice or ADVICE[name],
     )
@@ -263,6 +269,32 @@ def check_disk(folder: Path, *, floor_bytes: int) -> Check:
     if usage.free < floor_bytes:
         return _down("disk", f"only {usage.free // 2**20} MB are free")
     return Check("disk", TITLES["disk"], up=True, facts=facts)
+
+
+def check_stores() -> Check:
+    """Whether the last comparison of all stores found them alike, and each collection answers."""
+    try:
+        failing = IndexGeneration.objects.in_use().exclude(failing_since=None)
+        names = list(failing.values_list("corpus__name", flat=True))
+        last = Verification.objects.exclude(ended_at=None).first()
+    except DatabaseError:
+        return _down("stores", "cannot be asked while the database is away")
+    finally:
+        connection.close()  # this thread's own
+    if names:
+        listed = ", ".join(f"“{name}”" for name in names[:3])
+        advice = "Until it is filled anew, by itself, those corpora are answered by keywords alone."
+        return _down("stores", f"Chroma fails on {listed}", advice=advice)
+    if last is None or last.ended_at is None:
+        facts = {"compared": "not yet, every night"}
+        return Check("stores", TITLES["stores"], up=True, required=False, facts=facts)
+    facts = {
+        "compared": date_format(localtime(last.ended_at), "j M Y, H:i"),
+        "differences": str(len(last.findings)),
+    }
+    if last.unrepaired:
+        return replace(_down("stores", f"{last.unrepaired} not repaired"), facts=facts)
+    return Check("stores", TITLES["stores"], up=True, required=False, facts=facts)
 
 
 def versions() -> dict[str, str]:

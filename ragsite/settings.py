@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 
 import environ
+from celery.schedules import crontab
 from django.contrib.messages import constants as message_levels
 from django.templatetags.static import static
 from django.urls import reverse_lazy
@@ -49,6 +50,7 @@ EMBED_URL = env.str("EMBED_URL", default="") or INFERENCE_URL
 RERANK_URL = env.str("RERANK_URL", default="") or INFERENCE_URL
 WEB_URL = _service("WEB_URL", "http://127.0.0.1:8000")
 CHROMA_TOKEN = env.str("CHROMA_TOKEN", default="")
+CHROMA_DIR = Path(env.str("CHROMA_DIR", default="") or DATA_DIR / "chroma").resolve()
 OLLAMA_HOST = env.str("OLLAMA_HOST", default="http://127.0.0.1:11434")
 OLLAMA_MODEL = env.str("OLLAMA_MODEL", default="qwen3:4b-instruct")
 OLLAMA_KEEP_ALIVE = env.str("OLLAMA_KEEP_ALIVE", default="5m")
@@ -131,7 +133,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "
+        # What is deleted is overwritten, so that it is gone from the file as well.
+        "PRAGMA secure_delete=ON;",
     }
     # Threads of the async views must see the test database too: a file, not :memory:.
     DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
@@ -311,8 +315,14 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TIMEZONE = TIME_ZONE
+VERIFY_HOUR = env.int("VERIFY_HOUR", default=3)
 CELERY_BEAT_SCHEDULE = {
     "reconcile": {"task": "ingestion.tasks.reconcile", "schedule": 20.0},
+    "probe": {"task": "ingestion.tasks.probe", "schedule": 20.0},
+    "verify": {
+        "task": "ingestion.tasks.verify",
+        "schedule": crontab(hour=str(VERIFY_HOUR), minute="17"),
+    },
 }
 
 # --- logging -----------------------------------------------------------------

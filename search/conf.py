@@ -53,6 +53,6 @@ def search_services() -> SearchServices:
     ingestion = ingestion_settings()
     return SearchServices(
         inference=shared_client(settings.EMBED_URL, settings.RERANK_URL),
-        vectors=shared_store(ingestion.chroma_url, ingestion.chroma_token),
+        vectors=shared_store(ingestion),
         lexical_dir=ingestion.lexical_dir,
     )

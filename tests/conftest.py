@@ -50,6 +50,7 @@ def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = processes.free_port()
     process = _start(processes.chroma_service(port, folder), folder)
     django_settings.CHROMA_URL = url = f"http://127.0.0.1:{port}"
+    django_settings.CHROMA_DIR = folder
     yield url
     process.stop()
 

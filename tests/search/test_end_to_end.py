@@ -8,6 +8,7 @@ import pytest
 from pytest_django import Settings
 
 from inference.client import shared_client
+from ingestion.conf import ingestion_settings
 from ingestion.lexical import LexicalEntry, open_index
 from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 from ingestion.types import passage_text
@@ -59,7 +60,7 @@ MEANING = "What should I do if I am sick and cannot come to work?", FACTS[7]
 
 @pytest.fixture
 def handbook(corpus: Corpus, chroma_url: str, inference_url: str, tmp_data: Path) -> Corpus:
-    client, store = shared_client(inference_url, inference_url), shared_store(chroma_url)
+    client, store = shared_client(inference_url, inference_url), shared_store(ingestion_settings())
     model = client.info().embedder
     assert model is not None
     generation = IndexGeneration.objects.create(
