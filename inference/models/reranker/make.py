@@ -3,7 +3,8 @@
 DATA holds `training/` with the pairs (squad-dev, policyqa-dev-test, medquad, jaquad-ja and
 cmrc2018-zh for training; the three squadshifts sets only to choose) and `retrieval/` with
 Cranfield and PubMedQA; RUN is the folder of the run. The model is then RUN/model with its card.
-What the weights beside this file learned from, and how, stands in README.md.
+What the weights beside this file learned from, and how, stands in README.md. The half of
+SQuAD that is held out becomes RUN/sets/squad-dev-held-out, for `manage.py evaluate`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gzip
 import json
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
@@ -48,6 +50,33 @@ def split(source: Path, folder: Path, every: int) -> tuple[Path, Path]:
     return files
 
 
+def as_collection(pairs: tuple[Path, Path], folder: Path) -> None:
+    """The held-out questions over the passages of both files, in BEIR's layout."""
+    rows = [
+        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        for file in pairs
+    ]
+    passages = {(row["title"], row["passage"]): "" for row in rows[0] + rows[1]}
+    passages = {passage: f"d{n}" for n, passage in enumerate(passages)}
+    asked = [row for row in rows[1] if row["label"]]
+    # In no order of theirs, so that the first so many are of all articles.
+    texts = sorted({row["query"] for row in asked}, key=lambda t: sha256(t.encode()).digest())
+    queries = {text: f"q{n}" for n, text in enumerate(texts)}
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    judged = [(queries[r["query"]], passages[r["title"], r["passage"]]) for r in asked]
+    tables = {
+        "corpus.jsonl": [
+            {"_id": key, "title": title, "text": text} for (title, text), key in passages.items()
+        ],
+        "queries.jsonl": [{"_id": key, "text": text} for text, key in queries.items()],
+    }
+    for name, table in tables.items():
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in table)
+        (folder / name).write_text("".join(lines), encoding="utf-8")
+    lines = ("\t".join((*pair, "1\n")) for pair in dict.fromkeys(judged))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+
+
 def main() -> int:
     """Split, then train; the status of the training command."""
     data, run = (Path(argument).resolve() for argument in sys.argv[1:3])
@@ -57,7 +86,9 @@ def main() -> int:
         source = data / "training" / f"{name}.jsonl.gz"
         if name in HELD_OUT:
             source, held = split(source, run / "sets", HELD_OUT[name])
-            if name != "squad-dev":
+            if name == "squad-dev":
+                as_collection((source, held), run / "sets" / "squad-dev-held-out")
+            else:
                 validate.append(f"{held},limit=80")
         pairs.append(f"{source},{options}")
     command = [sys.executable, "manage.py", "train_reranker", "--out", str(run)]
