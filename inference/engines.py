@@ -1,4 +1,4 @@
-"""The models: texts in, unit vectors or logits out. The only module that imports torch.
+"""The models: texts in, unit vectors or logits out.
 
 An engine computes on one thread. Tokenising is separate from computing, so that the
 scheduler can form batches by tokens and requests can be tokenised while the model works.
@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,9 @@ from inference.types import Calibration, ModelInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
+
+    from inference.packed import Cores, Pack
 
 RERANKER_MAX_TOKENS = 512
 # A question waits for the batch that is running. On two cores with neighbours 1,024 tokens made
@@ -81,10 +84,19 @@ class _Engine(ABC):
     _seconds: float = 0.0
     # A fast tokenizer keeps its truncation as state: one caller at a time.
     _tokenizing: threading.Lock = field(default_factory=threading.Lock)
+    # Computes a pack of texts without padding; None where the model is of another kind.
+    _packed: Callable[[Pack], Tensor] | None = None
+    _cores: Cores | None = None
 
     def __post_init__(self) -> None:
+        from inference.packed import Cores
+
         on_cpu = self.described.device == "cpu"
         self.batch_tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
+        if on_cpu or self.described.dtype != "float32":
+            self._packed = self._on_packs()
+        if on_cpu and self._packed:
+            self._cores = Cores()
 
     @property
     def info(self) -> ModelInfo:
@@ -103,7 +115,8 @@ class _Engine(ABC):
 
         began = time.perf_counter()
         with torch.inference_mode():
-            rows: NDArray[np.float32] = self._forward(self._tensors(batch)).cpu().numpy()
+            found = self._forward(self._tensors(batch)) if not self._packed else self._pack(batch)
+            rows: NDArray[np.float32] = found.float().cpu().numpy()
         self._seconds = self._seconds * SPEED_MEMORY + time.perf_counter() - began
         self._tokens = self._tokens * SPEED_MEMORY + sum(item.tokens for item in batch)
         return rows
@@ -116,7 +129,24 @@ class _Engine(ABC):
 
     @abstractmethod
     def _forward(self, tensors: dict[str, Any]) -> Any:
-        """The float32 tensor of results, still on the device."""
+        """The tensor of results of padded texts, still on the device."""
+
+    @abstractmethod
+    def _on_packs(self) -> Callable[[Pack], Tensor] | None:
+        """The same for texts laid end to end, if the model is of a kind that can."""
+
+    def _pack(self, batch: Sequence[Encoded]) -> Tensor:
+        """Results without padding: all texts in one pack, on a CPU in a few for each core."""
+        import torch
+
+        assert self._packed is not None
+        if self._cores is None:
+            return self._packed(_laid_end_to_end(batch, self.described.device))
+        shares = self._cores.shares([item.tokens for item in batch])
+        packs = [_laid_end_to_end([batch[n] for n in share], "cpu") for share in shares]
+        rows = torch.cat(self._cores.run(self._packed, packs))
+        places = torch.tensor([n for share in shares for n in share])
+        return torch.empty_like(rows).index_copy_(0, places, rows)
 
     def _encode(self, *columns: Sequence[str], cut: str = "longest_first") -> list[Encoded]:
         tokenizer, limit = self.model.tokenizer, self.max_tokens
@@ -171,6 +201,29 @@ class Embedder(_Engine):
         vectors = self.model(tensors)["sentence_embedding"].float()
         return torch.nn.functional.normalize(vectors, dim=1)
 
+    def _on_packs(self) -> Callable[[Pack], Tensor] | None:
+        import torch
+        from sentence_transformers.sentence_transformer.modules import Normalize
+
+        from inference.packed import PackedEncoder, is_packable
+
+        reader, *others = self.model
+        inner = getattr(reader, "auto_model", None)
+        # After the one that pools.
+        plain = bool(others) and all(isinstance(module, Normalize) for module in others[1:])
+        if self.pooling not in ("mean", "cls") or not plain or not is_packable(inner):
+            return None
+        encoder, means = PackedEncoder(inner), self.pooling == "mean"
+
+        def vectors(pack: Pack) -> Tensor:
+            states = encoder.states(pack, first_only=not means)
+            if means:
+                lengths = torch.tensor(pack.lengths, device=states.device)
+                states = torch.segment_reduce(states.float(), "mean", lengths=lengths)
+            return torch.nn.functional.normalize(states.float(), dim=1)
+
+        return vectors
+
 
 class Reranker(_Engine):
     """A cross-encoder of sentence-transformers: question and passage become one raw logit."""
@@ -199,7 +252,28 @@ class Reranker(_Engine):
         ]
 
     def _forward(self, tensors: dict[str, Any]) -> Any:
-        return self.model(tensors)["scores"].float().reshape(-1)
+        return self.model(tensors)["scores"].reshape(-1)
+
+    def _on_packs(self) -> Callable[[Pack], Tensor] | None:
+        from inference.packed import PackedClassifier, is_packable
+
+        inner = getattr(self.model[0], "auto_model", None)
+        classifies = type(inner).__name__.endswith("ForSequenceClassification")
+        if len(self.model) > 1 or not classifies or not is_packable(inner):
+            return None
+        return PackedClassifier(inner).logits
+
+
+def _laid_end_to_end(batch: Sequence[Encoded], device: str) -> Pack:
+    import torch
+
+    from inference.packed import Pack
+
+    def joined(name: str) -> Tensor:
+        rows = [item.ids.get(name, [0] * item.tokens) for item in batch]
+        return torch.tensor([n for row in rows for n in row], device=device)
+
+    return Pack(joined("input_ids"), joined("token_type_ids"), [item.tokens for item in batch])
 
 
 def load_embedder(model: str) -> Embedder:
@@ -261,6 +335,8 @@ def load_reranker(model: str) -> Reranker:
     except (OSError, ValueError) as exc:
         raise NoModel(f"the reranker {model} cannot be loaded: {_first_line(exc)}") from exc
     compares_states = isinstance(loaded[0], Interaction)
+    if device == "cuda" and not compares_states:
+        loaded.bfloat16()
     if device == "cpu" and compares_states and multiplies_bfloat16():
         loaded[0].read_in_bfloat16()
     folder = Path(place) if Path(place).is_dir() else None

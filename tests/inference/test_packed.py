@@ -1,0 +1,122 @@
+"""Packs give what the model itself gives for the same texts, padded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
+
+from inference.packed import Cores, Pack, PackedClassifier, PackedEncoder, is_packable
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 200,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "num_labels": 1,
+}
+MODELS: dict[str, Any] = {
+    "bert": lambda: BertForSequenceClassification(BertConfig(**SHAPE)),
+    "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(**SHAPE)),
+    "xlm-roberta": lambda: XLMRobertaForSequenceClassification(XLMRobertaConfig(**SHAPE)),
+}
+LENGTHS = (5, 1, 40, 12, 12)
+
+
+@pytest.fixture(params=sorted(MODELS))
+def model(request: pytest.FixtureRequest) -> Any:
+    torch.manual_seed(3)
+    return MODELS[request.param]().eval()
+
+
+@pytest.fixture
+def texts(model: Any) -> list[torch.Tensor]:
+    chooser = torch.Generator().manual_seed(1)
+    return [torch.randint(5, 200, (length,), generator=chooser) for length in LENGTHS]
+
+
+def packed(texts: list[torch.Tensor], types: list[torch.Tensor] | None = None) -> Pack:
+    types = types or [torch.zeros_like(text) for text in texts]
+    return Pack(torch.cat(texts), torch.cat(types), [len(text) for text in texts])
+
+
+def padded(model: Any, texts: list[torch.Tensor], **more: torch.Tensor) -> dict[str, torch.Tensor]:
+    pad = model.config.pad_token_id
+    ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad)
+    mask = torch.arange(ids.shape[1]) < torch.tensor([len(t) for t in texts]).unsqueeze(1)
+    return {"input_ids": ids, "attention_mask": mask.long(), **more}
+
+
+def test_logits_are_those_of_the_model(model: Any, texts: list[torch.Tensor]) -> None:
+    with torch.inference_mode():
+        wanted = model(**padded(model, texts)).logits.reshape(-1)
+        found = PackedClassifier(model).logits(packed(texts))
+        again = model(**padded(model, texts)).logits.reshape(-1)
+
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-5)
+    np.testing.assert_array_equal(again.numpy(), wanted.numpy())  # its weights are as they were
+
+
+def test_states_are_those_of_the_model(model: Any, texts: list[torch.Tensor]) -> None:
+    with torch.inference_mode():
+        rows = model.base_model(**padded(model, texts)).last_hidden_state
+        found = PackedEncoder(model.base_model).states(packed(texts))
+
+    wanted = torch.cat([row[: len(text)] for row, text in zip(rows, texts, strict=True)])
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-5)
+
+
+def test_the_second_text_of_a_pair_keeps_its_type() -> None:
+    torch.manual_seed(3)
+    model = MODELS["bert"]().eval()
+    text, types = torch.arange(10, 20), torch.tensor([0] * 4 + [1] * 6)
+    pack = packed([text, text], [types, torch.zeros_like(types)])
+    with torch.inference_mode():
+        wanted = model(input_ids=text[None], token_type_ids=types[None]).logits.reshape(-1)
+        found = PackedClassifier(model).logits(pack)
+
+    np.testing.assert_allclose(found[:1].numpy(), wanted.numpy(), atol=1e-6)
+    assert abs(float(found[0] - found[1])) > 2e-5
+
+
+@pytest.mark.parametrize(
+    "changed", [{"hidden_act": "relu"}, {"is_decoder": True}, {"model_type": "deberta-v2"}]
+)
+def test_a_model_of_another_kind_is_left_alone(changed: dict[str, Any]) -> None:
+    model = MODELS["bert"]()
+    assert is_packable(model)
+
+    for name, value in changed.items():
+        if name == "model_type":
+            type(model.config).model_type = value
+        else:
+            setattr(model.config, name, value)
+    try:
+        assert not is_packable(model)
+    finally:
+        type(model.config).model_type = "bert"
+
+
+@pytest.mark.parametrize("lengths", [[7], [3, 3], [500, 10, 20], [100] * 40, list(range(1, 90))])
+def test_every_text_goes_to_one_core(lengths: list[int]) -> None:
+    cores = Cores()
+    shares = cores.shares(lengths)
+
+    assert sorted(n for share in shares for n in share) == list(range(len(lengths)))
+    found = cores.run(
+        lambda pack: pack.ids.sum().reshape(1),
+        [packed([torch.tensor([n]) for n in share]) for share in shares],
+    )
+    assert [int(total) for total in found] == [sum(share) for share in shares]
