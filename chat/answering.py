@@ -87,6 +87,7 @@ async def write(
     tell: Tell,
     history: Sequence[Exchange] = (),
     found: Callable[[], Awaitable[None]] = _nobody,
+    despite_doubt: bool = False,
 ) -> None:
     """Answer the draft's question into the draft.
 
@@ -101,6 +102,7 @@ async def write(
         tell: called in the event loop with each thing that happens.
         history: earlier exchanges of the conversation, oldest first.
         found: awaited when the sources are known, before they are told.
+        despite_doubt: answer, with a warning, what a corpus would refuse to answer.
 
     Raises:
         SearchError: the settings of the search are wrong.
@@ -116,6 +118,8 @@ async def write(
 
     passages = [trace.passages[candidate.chunk_id] for candidate in trace.selected]
     manner = _manner(corpora) if passages and trace.is_doubtful else Corpus.Doubtful.ANSWER
+    if despite_doubt and manner == Corpus.Doubtful.REFUSE:
+        manner = Corpus.Doubtful.WARN
     asked: prompt.Prompt | None = None
     if passages and status.problem is None and manner != Corpus.Doubtful.REFUSE:
         asked = prompt.answer_prompt(
@@ -142,7 +146,7 @@ async def write(
         _add(draft, _nothing(trace, has_documents=has_documents), tell)
     elif manner == Corpus.Doubtful.REFUSE:
         draft.abstained = True
-        _add(draft, extractive.NOTHING_ANSWERS, tell)
+        _add(draft, _too_doubtful(trace), tell)
     elif asked is None:
         assert status.problem is not None
         _degrade(draft, status.problem, tell)
@@ -238,6 +242,7 @@ def _summary(trace: Trace, selected: int, asked: prompt.Prompt | None) -> dict[s
         "truncated": trace.rerank.truncated,
         "model": trace.rerank.model,
         "device": trace.rerank.device,
+        "threshold": trace.rerank.threshold,
         "retrieval_ms": trace.stage_timings_ms.get("total", 0.0),
     }
 
@@ -247,6 +252,12 @@ def _manner(corpora: Sequence[Corpus]) -> str:
     wanted = {corpus.doubtful for corpus in corpora}
     cautious = (Corpus.Doubtful.REFUSE, Corpus.Doubtful.WARN, Corpus.Doubtful.ANSWER)
     return next(manner for manner in cautious if manner in wanted)
+
+
+def _too_doubtful(trace: Trace) -> str:
+    return extractive.NOTHING_ANSWERS.format(
+        best=trace.candidates[0].relevance, threshold=trace.rerank.threshold
+    )
 
 
 def _nothing(trace: Trace, *, has_documents: bool) -> str:

@@ -2,6 +2,7 @@
 
 ChatError
 ├── QuestionRefused             the question was not taken; nothing was stored
+├── PassageGone                 what was to be judged is not there, or not for this person
 └── GenerationError             the language model gave no (complete) answer; `sentence` says so
     ├── GeneratorUnreachable    no Ollama server answers at the configured address
     ├── GeneratorModelMissing   the server lacks the model; `pull_command` is what to type
@@ -30,6 +31,13 @@ class QuestionRefused(ChatError):
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
         self.sentence = sentence
+
+
+class PassageGone(ChatError):
+    """The passage is not there any more, or not for this person to read."""
+
+    code = "passage_gone"
+    sentence = "This passage is no longer there. Reload the page to see what is."
 
 
 class GenerationError(ChatError):

@@ -38,8 +38,9 @@ NOTHING_FOUND = (
     "Nothing in the chosen corpora matches this question. Try other words, or choose other corpora."
 )
 NOTHING_ANSWERS = (
-    "Nothing in these corpora answers this: the reranker finds even the closest passages beside "
-    "the point. They are shown as sources. Ask in other words, or choose other corpora."
+    "Nothing in these corpora answers this: the relevance of the closest passage is {best:.2f}, "
+    "below the threshold of {threshold:.2f}. The closest passages are shown as sources. Ask in "
+    "other words, choose other corpora, or have it answered anyway."
 )
 SEARCH_INCOMPLETE = (
     "Nothing was found, but the search was incomplete, so the documents may well hold an answer. "

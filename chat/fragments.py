@@ -7,7 +7,7 @@ answer read after a reload do not differ. What each event replaces stands in
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ from chat.models import Turn
 from chat.panel import Standing
 from chat.render import render_markdown
 from chat.sse import Message
+from chat.threads import in_thread
 from ingestion.models import Corpus, Document
+from search import judging
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -44,14 +46,31 @@ def turn_context(turn: Turn) -> dict[str, Any]:
 
 
 def sources_context(
-    turn: Turn, *, standing: Callable[[int], Standing] = lambda _: Standing.THERE
+    turn: Turn,
+    *,
+    standing: Callable[[int], Standing] = lambda _: Standing.THERE,
+    grades: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """What the panel's section of a turn needs."""
+    """What the panel's section of a turn needs; `grades` as for `chat.panel.groups`."""
     model = turn.model if turn.has_ended else None
+    limit = panel.threshold(turn.trace)
     return {
         "turn": turn,
-        "groups": panel.groups(turn.sources, standing=standing, model=model),
+        "threshold": limit,
+        "groups": panel.groups(
+            turn.sources,
+            standing=standing,
+            model=model,
+            grades=grades,
+            threshold=limit,
+            abstained=turn.abstained,
+        ),
     }
+
+
+def grades_of(turn: Turn, *, reader: User | AnonymousUser) -> dict[str, int]:
+    """What this person said of passages for the question that was searched."""
+    return judging.grades_of(reader, turn.standalone_question or turn.question)
 
 
 def standing_of_documents(
@@ -71,7 +90,9 @@ def standing_of_documents(
     return standing
 
 
-async def messages(turn: Turn, *, after: int, csrf_token: str) -> AsyncGenerator[Message]:
+async def messages(
+    turn: Turn, *, after: int, csrf_token: str, reader: User | AnonymousUser
+) -> AsyncGenerator[Message]:
     """The turn's events after number `after`, as fragments that the page swaps in.
 
     A stream from the start opens with a `begin` message that empties the turn's body, so
@@ -81,12 +102,14 @@ async def messages(turn: Turn, *, after: int, csrf_token: str) -> AsyncGenerator
         turn: the turn as it was when the stream was asked for.
         after: number of the last event the page has; 0 for all of them.
         csrf_token: for the forms among the fragments.
+        reader: whose judgements the sources show.
     """
     # Whatever the turn is by now: what follows has to find who listens.
     begin = {"turn": turn, "is_over": False, "csrf_token": csrf_token}
     if after <= 0:
         yield Message("begin", _render("_body", begin))
     sources: list[dict[str, Any]] | None = None
+    limit: float | None = None
     async with aclosing(turns.follow(turn.pk, after=max(0, after))) as events:
         async for event in events:
             data = event.data
@@ -102,12 +125,13 @@ async def messages(turn: Turn, *, after: int, csrf_token: str) -> AsyncGenerator
                         continue  # stands under the answer when that has ended
                     html = _render("_notice", {"notice": seen})
                 case "sources":
-                    sources = data["sources"]
-                    html = _sources(turn, sources, model=None)
+                    sources, limit = data["sources"], data["summary"].get("threshold")
+                    html = _sources(turn, sources, csrf_token, threshold=limit)
                 case "citations":
                     saved = await Turn.objects.filter(pk=turn.pk).afirst() or turn
                     cited = panel.with_cited(sources or saved.sources, data["cited"])
-                    html = _sources(turn, cited, model=saved.model)
+                    grades = await in_thread(grades_of, saved, reader=reader)
+                    html = _sources(saved, cited, csrf_token, threshold=limit, grades=grades)
                 case "block" | "tail" | "answer":
                     html = data["html"]
                 case "end":
@@ -121,10 +145,25 @@ async def messages(turn: Turn, *, after: int, csrf_token: str) -> AsyncGenerator
             yield Message(event.name, html, event.id)
 
 
-def _sources(turn: Turn, sources: list[dict[str, Any]], *, model: str | None) -> SafeString:
+def _sources(
+    turn: Turn,
+    sources: list[dict[str, Any]],
+    csrf_token: str,
+    *,
+    threshold: float | None,
+    grades: Mapping[str, int] | None = None,
+) -> SafeString:
     context = {
         "turn": turn,
-        "groups": panel.groups(sources, model=model),
+        "csrf_token": csrf_token,
+        "threshold": threshold,
+        "groups": panel.groups(
+            sources,
+            model=turn.model if turn.has_ended else None,
+            grades=grades,
+            threshold=threshold,
+            abstained=turn.abstained,
+        ),
         "source_count": panel.shown_count(sources),
     }
     return _render("_sources_event", context)

@@ -74,6 +74,9 @@ class Turn(models.Model):
     error = models.TextField(blank=True)
     model = models.CharField(max_length=200, blank=True)
     abstained = models.BooleanField(default=False)
+    despite_doubt = models.BooleanField(
+        default=False, help_text="Answered on demand though nothing seemed to answer it."
+    )
     trace = models.JSONField(null=True, blank=True)
     sources = models.JSONField(default=list, blank=True)
     degraded = models.JSONField(default=list, blank=True)

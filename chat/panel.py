@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -51,12 +51,16 @@ class Standing(StrEnum):
 class Card:
     """One source as its card shows it. `source` is the dict that `Trace.source()` made.
 
-    `model` is as for `groups`.
+    model: as for `groups`.
+    grade: what the reader said of it for this question; None for nothing.
+    begins_doubt: whether it is the first of its group below the threshold.
     """
 
     source: Mapping[str, Any]
     standing: Standing = Standing.THERE
     model: str | None = None
+    grade: int | None = None
+    begins_doubt: bool = False
 
     @property
     def is_there(self) -> bool:
@@ -163,6 +167,9 @@ def groups(
     *,
     standing: Callable[[int], Standing] = lambda _: Standing.THERE,
     model: str | None,
+    grades: Mapping[str, int] | None = None,
+    threshold: float | None = None,
+    abstained: bool = False,
 ) -> list[Group]:
     """Sort an answer's sources into the groups of the panel, each in final order.
 
@@ -174,13 +181,17 @@ def groups(
         standing: whether the document of this id can still be opened.
         model: what they were sent to; "" for quotes, which no model wrote; None while that
             and the `cited` flags are not known yet.
+        grades: by chunk id, what the reader said of passages for this question.
+        threshold: relevance below which the reranker doubts a passage; None for nowhere.
+        abstained: whether the question was not answered.
     """
     cited: list[Card] = []
     sent: list[Card] = []
     not_sent: list[Card] = []
     missed: list[Card] = []
     for source in sources:
-        card = Card(source, standing(int(source["document_id"])), model)
+        grade = (grades or {}).get(source["chunk_id"])
+        card = Card(source, standing(int(source["document_id"])), model, grade)
         outcome = source["outcome"]
         if source["cited"]:
             cited.append(card)
@@ -190,16 +201,49 @@ def groups(
             not_sent.append(card)
         elif outcome == Outcome.BELOW_TOP_N and len(missed) < JUST_MISSED:
             missed.append(card)
-    use = "sent to the model" if model else "found"
+    use = "closest passages" if abstained else "sent to the model" if model else "found"
     found = (
         Group("cited", "Cited", "", cited),
         Group("sent", f"Also {use}" if cited else use.capitalize(), "", sent),
         Group("not-sent", "Not sent", "Selected, but there was no room for it.", not_sent),
         Group(
-            "missed", "Just missed", "Ranked right after the last one that was selected.", missed
+            "missed",
+            "Just missed",
+            f"Ranked right after the last one that was selected{_margin(sources)}.",
+            missed,
         ),
     )
-    return [group for group in found if group.cards]
+    return [
+        replace(group, cards=_with_doubt(group.cards, threshold)) for group in found if group.cards
+    ]
+
+
+def threshold(trace: Mapping[str, Any] | None) -> float | None:
+    """The relevance below which a stored trace's passages are doubtful."""
+    found = trace["rerank"].get("threshold") if trace else None
+    return None if found is None else float(found)
+
+
+def _with_doubt(cards: Sequence[Card], threshold: float | None) -> list[Card]:
+    relevances = [card.source["relevance"] for card in cards]
+    first = next(
+        (n for n, r in enumerate(relevances) if threshold is not None and r is not None
+         and r < threshold),
+        None,
+    )  # fmt: skip
+    return [replace(card, begins_doubt=n == first) for n, card in enumerate(cards)]
+
+
+def _margin(sources: Sequence[Mapping[str, Any]]) -> str:
+    """By how much the first one missed the cut."""
+    missed = next((s for s in sources if s["outcome"] == Outcome.BELOW_TOP_N), None)
+    last = [s for s in sources if s["outcome"] in (Outcome.SELECTED, Outcome.NOT_SENT)][-1:]
+    if missed is None or not last:
+        return ""
+    behind, ahead = missed["relevance"], last[0]["relevance"]
+    if behind is None or ahead is None:
+        return ""
+    return f", the first of them by {max(0.0, ahead - behind):.2f} of relevance"
 
 
 def with_cited(

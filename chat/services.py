@@ -12,11 +12,15 @@ from django.utils import timezone
 from chat import answering
 from chat.answering import Draft, Tell
 from chat.conf import chat_services
-from chat.errors import QuestionRefused
+from chat.errors import PassageGone, QuestionRefused
 from chat.forms import MAX_QUESTION_CHARACTERS
 from chat.models import Conversation, Turn
 from chat.types import ChatServices
 from ingestion.models import Corpus
+from ingestion.passages import readable
+from search import judging
+from search.models import Judgement
+from search.types import Trace
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -30,6 +34,7 @@ def ask(
     question: str,
     corpora: Sequence[Corpus],
     conversation: Conversation | None = None,
+    despite_doubt: bool = False,
 ) -> Turn:
     """Store a question as a PENDING turn; `chat.turns.start` then answers it.
 
@@ -41,6 +46,7 @@ def ask(
         question: 1 to 10,000 characters, white space around it aside.
         corpora: what to search; all must be readable by the person.
         conversation: one of the person's own to go on with.
+        despite_doubt: as for `chat.answering.write`.
 
     Raises:
         QuestionRefused: something of this does not hold; nothing was stored.
@@ -66,7 +72,36 @@ def ask(
                 changed["title"] = title(question)
             Conversation.objects.filter(pk=conversation.pk).update(**changed)
         conversation.corpora.set(readable)
-        return Turn.objects.create(conversation=conversation, question=question)
+        return Turn.objects.create(
+            conversation=conversation, question=question, despite_doubt=despite_doubt
+        )
+
+
+def judge(*, person: User, turn: Turn, chunk_id: str, is_relevant: bool) -> int | None:
+    """Keep whether a passage that was found for a turn answers it.
+
+    Args:
+        person: who judges, and may see the turn; the caller has checked it.
+        chunk_id: of one of the candidates of the turn's trace.
+
+    Returns:
+        The grade that stands now; None where the same word was taken back.
+
+    Raises:
+        PassageGone: it is no candidate of this turn, or the person may not read it any more.
+    """
+    trace = Trace.from_json(turn.trace) if turn.trace else None
+    found = [c for c in trace.candidates if c.chunk_id == chunk_id] if trace else []
+    passage = readable([chunk_id], reader=person).get(chunk_id)
+    if trace is None or not found or passage is None:
+        raise PassageGone(f"turn {turn.pk} has no passage {chunk_id} to judge")
+    return judging.judge(
+        person=person,
+        question=trace.question,
+        passage=passage,
+        grade=Judgement.Grade.RELEVANT if is_relevant else Judgement.Grade.NOT_RELEVANT,
+        journey=judging.journey(trace, found[0], turn_id=turn.pk),
+    )
 
 
 def answer_once(

@@ -232,6 +232,7 @@ class _Live:
                     tell=self._tell,
                     history=job.history,
                     found=self._save_found,
+                    despite_doubt=job.despite_doubt,
                 )
                 state, error = self.draft.state, self.draft.error
             else:
@@ -329,6 +330,7 @@ class _Job:
     question: str
     corpora: Sequence[Corpus]
     history: Sequence[Exchange]
+    despite_doubt: bool = False
 
 
 def _claim(turn_id: int) -> _Job | None:
@@ -349,6 +351,7 @@ def _claim(turn_id: int) -> _Job | None:
         question=turn.question,
         corpora=list(readable.filter(conversations=conversation)),
         history=[Exchange(question, answer) for question, answer in reversed(recent)],
+        despite_doubt=turn.despite_doubt,
     )
 
 
@@ -440,7 +443,10 @@ class _Teller:
         shown = panel.shown_count(turn.sources)
         if not self._has_sources and (turn.trace is not None or turn.sources or turn.has_ended):
             self._has_sources = True
-            summary = {"candidates": len(turn.trace["candidates"]) if turn.trace else 0}
+            summary = {
+                "candidates": len(turn.trace["candidates"]) if turn.trace else 0,
+                "threshold": panel.threshold(turn.trace),
+            }
             events.append(self.event("sources", sources=turn.sources, summary=summary))
         events += [self.event("notice", **notice) for notice in turn.degraded[self._notices :]]
         self._notices = len(turn.degraded)

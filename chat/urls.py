@@ -16,4 +16,6 @@ urlpatterns = [
     path("turns/<int:turn_id>/stop/", views.stop, name="stop"),
     path("turns/<int:turn_id>/sources/", views.sources, name="sources"),
     path("turns/<int:turn_id>/inspect/", views.inspect, name="inspect"),
+    path("turns/<int:turn_id>/anyway/", views.answer_anyway, name="answer_anyway"),
+    path("turns/<int:turn_id>/sources/<str:chunk_id>/judgement/", views.judge, name="judge"),
 ]

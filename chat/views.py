@@ -20,7 +20,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from chat import fragments, pages, services, sse, turns
-from chat.errors import QuestionRefused
+from chat.errors import PassageGone, QuestionRefused
 from chat.forms import MAX_QUESTION_CHARACTERS, AskForm, RenameForm
 from chat.models import Conversation, Turn
 from search.inspector import inspection_of_answer
@@ -125,7 +125,7 @@ async def stream(request: HttpRequest, turn_id: int) -> StreamingHttpResponse:
     after = sse.last_event_id(
         request.headers.get("Last-Event-ID", ""), request.GET.get("after", "")
     )
-    found = fragments.messages(turn, after=after, csrf_token=get_token(request))
+    found = fragments.messages(turn, after=after, csrf_token=get_token(request), reader=person)
     return StreamingHttpResponse(
         sse.stream(found), content_type="text/event-stream", headers=sse.HEADERS
     )
@@ -148,8 +148,63 @@ def sources(request: HttpRequest, turn_id: int) -> HttpResponse:
     """The source panel of one turn."""
     turn = get_object_or_404(Turn, pk=turn_id, conversation__owner=request.user)
     standing = fragments.standing_of_documents([turn], reader=request.user)
-    context = fragments.sources_context(turn, standing=standing)
+    grades = fragments.grades_of(turn, reader=request.user)
+    context = fragments.sources_context(turn, standing=standing, grades=grades)
     return render(request, "chat/_sources.html", context)
+
+
+@require_POST
+def judge(request: HttpRequest, turn_id: int, chunk_id: str) -> HttpResponse:
+    """Keep whether a source answers the question; the same word again takes it back."""
+    assert isinstance(request.user, User)  # everybody else was sent to sign in
+    turn = get_object_or_404(Turn, pk=turn_id, conversation__owner=request.user)
+    try:
+        grade = services.judge(
+            person=request.user,
+            turn=turn,
+            chunk_id=chunk_id,
+            is_relevant=request.POST.get("grade") == "1",
+        )
+    except PassageGone as exc:
+        raise Http404 from exc
+    if request.htmx:  # type: ignore[attr-defined]
+        return render(request, "search/_judge.html", {"address": request.path, "grade": grade})
+    return redirect("chat:conversation", conversation_id=turn.conversation_id)
+
+
+@require_POST
+async def answer_anyway(request: Request, turn_id: int) -> HttpResponse:
+    """Ask again what was not answered for doubt, to be answered with a warning this time."""
+    person = await request.auser()
+    turn = await aget_object_or_404(
+        Turn.objects.select_related("conversation"),
+        pk=turn_id,
+        conversation__owner=person,
+        abstained=True,
+    )
+    try:
+        accepted = await sync_to_async(_ask_despite_doubt)(person, turn)
+    except QuestionRefused as exc:
+        if request.htmx:
+            return HttpResponse(exc.sentence, status=409, content_type="text/plain")
+        await sync_to_async(messages.error)(request, exc.sentence)
+        return redirect("chat:conversation", conversation_id=turn.conversation_id)
+    turns.start(accepted)
+    if request.htmx:
+        context = await sync_to_async(fragments.turn_context)(accepted)
+        return await sync_to_async(render)(request, "chat/_turn_added.html", context)
+    address = reverse("chat:conversation", args=[accepted.conversation_id])
+    return redirect(f"{address}#turn-{accepted.pk}")
+
+
+def _ask_despite_doubt(person: User | AnonymousUser, turn: Turn) -> Turn:
+    return services.ask(
+        person=person,
+        question=turn.question,
+        corpora=list(turn.conversation.corpora.all()),
+        conversation=turn.conversation,
+        despite_doubt=True,
+    )
 
 
 @require_GET
@@ -167,7 +222,10 @@ def inspect(request: HttpRequest, turn_id: int) -> HttpResponse:
         corpora=list(turn.conversation.corpora.all()),
         timings_ms=turn.timings_ms,
     )
-    return redirect("search:inspection", inspection_id=kept.pk)
+    address = reverse("search:inspection", args=[kept.pk])
+    # The row of one of its passages, if one was chosen.
+    row = f"#row-{chunk}" if (chunk := request.GET.get("passage", "")).isalnum() else ""
+    return redirect(f"{address}{row}")
 
 
 @require_POST
@@ -232,7 +290,8 @@ def _page(
     if shown:
         last = shown[-1]
         standing = fragments.standing_of_documents([last], reader=request.user)
-        context["panel"] = fragments.sources_context(last, standing=standing)
+        grades = fragments.grades_of(last, reader=request.user)
+        context["panel"] = fragments.sources_context(last, standing=standing, grades=grades)
     else:
         chosen = [choice.id for choice in context["corpora"] if choice.is_chosen]
         context["suggestions"] = pages.suggestions(chosen)

@@ -114,6 +114,34 @@ def test_marking_the_cited_sources_leaves_the_stored_ones_as_they_are() -> None:
     assert [s["cited"] for s in stored] == [True, False]
 
 
+def test_the_line_of_the_threshold_stands_before_the_first_card_below_it() -> None:
+    sources = [source(rank, relevance=1 - rank / 10) for rank in (1, 2, 3)]
+
+    (group,) = panel.groups(sources, model="", threshold=0.85)
+    (without,) = panel.groups(sources, model="")
+
+    assert [card.begins_doubt for card in group.cards] == [False, True, False]
+    assert not any(card.begins_doubt for card in without.cards)
+
+
+def test_what_was_not_answered_has_closest_passages() -> None:
+    (group,) = panel.groups([source(1)], model="", abstained=True)
+
+    assert group.title == "Closest passages"
+
+
+def test_the_margin_at_the_cut_is_told() -> None:
+    missed = panel.groups(
+        [source(1, relevance=0.5), source(2, relevance=0.46, outcome="below_top_n")], model="m"
+    )[1]
+
+    assert (
+        missed.hint
+        == "Ranked right after the last one that was selected, the first of them by 0.04 of "
+        "relevance."
+    )
+
+
 def test_a_card_tells_whether_its_document_can_be_opened() -> None:
     standing = {1: Standing.THERE, 2: Standing.DELETED}.__getitem__
     (group,) = panel.groups([source(1), source(2)], standing=standing, model="")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.utils import timezone
 
-from chat import answering, extractive, turns
+from chat import answering, extractive, services, turns
 from chat.models import Conversation, Turn
 from chat.render import render_markdown
 from chat.turns import Event
@@ -307,10 +307,24 @@ def test_a_corpus_may_refuse_what_the_reranker_doubts(
 
     check_order(events)
     turn = fresh(turn)
-    assert turn.answer == extractive.NOTHING_ANSWERS
+    assert turn.answer == extractive.NOTHING_ANSWERS.format(best=0.89, threshold=0.95)
+    assert "closest passage is 0.89, below the threshold of 0.95" in turn.answer
     assert turn.abstained
     assert ollama.chats == []
     assert one(events, "sources")["sources"]
+
+
+def test_what_was_refused_is_answered_on_demand_with_a_warning(
+    corpus: Corpus, generation: GenerationSettings
+) -> None:
+    Corpus.objects.filter(pk=corpus.pk).update(doubtful=Corpus.Doubtful.REFUSE)
+    turn = services.ask(person=corpus.owner, question="What?", corpora=[corpus], despite_doubt=True)
+    answered(turn, engine(generation, doubtful(0.95)))
+
+    turn = fresh(turn)
+    assert not turn.abstained
+    assert turn.answer.startswith("According to the documents")
+    assert [d["code"] for d in turn.degraded] == ["low_relevance"]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Route:
     """What a route answers to whom.
 
     argument: what its address names, in order: "corpus", "document", "conversation", "turn",
-        "inspection", "chunk" or nothing.
+        "refused" (a turn), "inspection", "chunk" or nothing.
     data: the form it is sent; a callable value is made anew for each request.
     wrong: a verb it refuses; empty for a route that answers to all.
     """
@@ -116,6 +116,8 @@ ROUTES = {
     "chat:sources": Route(argument="turn"),
     "chat:stop": post("turn", 302),
     "chat:inspect": Route(argument="turn", owner=302),
+    "chat:judge": post("turn chunk", 302, data={"grade": "1"}),
+    "chat:answer_anyway": post("refused", 302),
 }
 
 
@@ -152,6 +154,7 @@ class Things:
     document: Document
     conversation: Conversation
     turn: Turn
+    refused: Turn
     chunk: Chunk
     inspection: Inspection
 
@@ -191,7 +194,11 @@ def things(owner: User, visibility: str) -> Things:
     trace = Trace("What?", RetrievalSettings(), [candidate], {}, {"total": 1.0})
     inspection = Inspection.objects.create(owner=owner, question="What?", trace=trace.to_json())
     inspection.corpora.add(corpus)
-    return Things(corpus, document, conversation, turn, chunk, inspection)
+    Turn.objects.filter(pk=turn.pk).update(trace=trace.to_json())
+    refused = Turn.objects.create(
+        conversation=conversation, question="Why?", state=Turn.State.DONE, abstained=True
+    )
+    return Things(corpus, document, conversation, turn, refused, chunk, inspection)
 
 
 def status(name: str, things: Things, person: User | None, method: str | None = None) -> int:
