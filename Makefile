@@ -33,7 +33,7 @@ check: $(VENV)/installed-dev ## lint, types, layers, migrations, deployment sett
 	DATA_DIR=$$(mktemp -d) HTTPS=1 $(BIN)/python manage.py check --deploy --fail-level WARNING
 
 bench: $(VENV)/installed-dev ## the benchmarks that need no GPU
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out %_gpu.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lock: $(VENV)/installed-dev ## write requirements*.txt from requirements*.in
 	$(BIN)/python .ci/lock.py
