@@ -11,6 +11,9 @@ Every arm scores the same pairs with the same weights in one process, in turns:
   (bfloat16 where that has instructions for it), on passages it has not read;
 - ours again: another question on the same passages, whose states are remembered.
 
+- onnxruntime, openvino (where `onnx`, `onnxscript`, `onnxruntime`, `openvino` are installed): the
+  model exported by torch, sorted batches of four, each core for itself.
+
 Two models: the bundled one, and a cross-encoder of the shape of MiniLM-L6 with random weights.
 Printed are the seconds, how many times as quick as predict 32, the largest difference of a logit
 from predict 32, and how many of its first ten are among ours.
@@ -19,6 +22,7 @@ from predict 32, and how many of its first ten are among ours.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import platform
 import random
@@ -27,6 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -130,6 +135,72 @@ def predict(model: Any, batch: int, *, in_order: bool = False) -> Arm:
     return score
 
 
+def exported(model: Any, folder: Path) -> dict[str, Arm]:
+    """The same model in other runtimes, if they and the exporter are installed."""
+    try:
+        importlib.import_module("onnx")
+        onnxruntime = importlib.import_module("onnxruntime")
+        openvino = importlib.import_module("openvino")
+    except ImportError:
+        return {}
+    path = folder / "model.onnx"
+    inner = model[0].auto_model
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
+    torch.onnx.export(
+        inner,
+        example,
+        str(path),
+        input_names=names,
+        output_names=["logits"],
+        dynamic_axes={name: {0: "n", 1: "t"} for name in names},
+        opset_version=17,
+        dynamo=False,
+    )
+    one = onnxruntime.SessionOptions()
+    one.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), one, ["CPUExecutionProvider"])
+    cores = torch.get_num_threads()
+    compiled = openvino.Core().compile_model(
+        str(path),
+        "CPU",
+        {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": "f32"},
+    )
+    runners: dict[str, Callable[[dict[str, Any]], Any]] = {
+        f"onnxruntime {onnxruntime.__version__}": lambda feed: session.run(None, feed)[0],
+        f"openvino {openvino.__version__.partition('-')[0]}": lambda feed: (
+            compiled.create_infer_request().infer(feed)[0]
+        ),
+    }
+    pool = ThreadPoolExecutor(cores)
+
+    def arm(run: Callable[[dict[str, Any]], Any]) -> Arm:
+        def score(question: str, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+            lengths = [len(text) for text in texts]
+            order = sorted(range(len(texts)), key=lambda n: -lengths[n])
+            groups = [order[n : n + 4] for n in range(0, len(order), 4)]
+
+            def read(group: list[int]) -> Any:
+                feed = model.tokenizer(
+                    [question] * len(group),
+                    [texts[n] for n in group],
+                    padding=True,
+                    truncation="longest_first",
+                    max_length=512,
+                    return_tensors="np",
+                )
+                return run({name: feed[name] for name in names}).reshape(-1)
+
+            logits = np.zeros(len(texts), np.float32)
+            for group, found in zip(groups, pool.map(read, groups), strict=True):
+                logits[group] = found
+            return logits
+
+        return score
+
+    return {name: arm(run) for name, run in runners.items()}
+
+
 def engine_of(model: Any, name: str) -> Reranker:
     """The server's engine around a model that is loaded."""
     info = ModelInfo(name, "benchmark", "cpu", str(model.dtype).removeprefix("torch."), 512)
@@ -150,6 +221,8 @@ def compare(place: str, mix: str, count: int, rounds: int) -> None:
         "64, unsorted": predict(plain, 64, in_order=True),
         "ours fp32": ours(full),
     }
+    if not isinstance(plain[0], Interaction):
+        arms |= exported(plain, Path(place))
     readers = [full]
     compares = isinstance(plain[0], Interaction)
     if compares:
