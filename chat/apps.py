@@ -8,3 +8,10 @@ class ChatConfig(AppConfig):
 
     name = "chat"
     verbose_name = "Chat"
+
+    def ready(self) -> None:
+        """Have stored answers asked when a document is deleted."""
+        from chat.forgetting import StoredAnswers
+        from ingestion import holders
+
+        holders.register(StoredAnswers())

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.auth.models import User
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
@@ -18,7 +19,14 @@ from unfold.decorators import display
 
 from ingestion import services
 from ingestion.listing import FAILED
-from ingestion.models import Corpus, Document, DocumentQuerySet, IndexGeneration
+from ingestion.models import (
+    Corpus,
+    Deletion,
+    Document,
+    DocumentQuerySet,
+    IndexGeneration,
+    Verification,
+)
 
 if TYPE_CHECKING:
     from ingestion.models import CorpusQuerySet
@@ -35,10 +43,15 @@ STATE_COLOURS = {
     },
     State.DELETING.label: "warning",
 }
-Deletion = tuple[list[str], dict[str, int], set[str], list[str]]
+Confirmation = tuple[list[str], dict[str, int], set[str], list[str]]
 
 
-def _counted(documents: DocumentQuerySet, *, named: Iterable[str]) -> Deletion:
+def _person(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # the panel is for administrators
+    return request.user
+
+
+def _counted(documents: DocumentQuerySet, *, named: Iterable[str]) -> Confirmation:
     """What a confirmation page lists: names, and counts instead of thousands of passages."""
     facts = documents.aggregate(
         documents=Count("pk"),
@@ -90,7 +103,7 @@ class CorpusAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has no typ
         """Number of documents that failed."""
         return int(corpus.failed_count)  # type: ignore[attr-defined]
 
-    def get_deleted_objects(self, objs: Iterable[Corpus], request: HttpRequest) -> Deletion:
+    def get_deleted_objects(self, objs: Iterable[Corpus], request: HttpRequest) -> Confirmation:
         """Names and counts for the confirmation."""
         corpora = list(objs)
         documents = Document.objects.filter(corpus__in=corpora).exclude(state=State.DELETING)
@@ -99,12 +112,12 @@ class CorpusAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has no typ
 
     def delete_model(self, request: HttpRequest, obj: Corpus) -> None:
         """Through the service, which purges every store."""
-        services.delete_corpus(corpus=obj)
+        services.delete_corpus(corpus=obj, person=_person(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Corpus]) -> None:
         """Through the service, one by one."""
         for corpus in queryset:
-            services.delete_corpus(corpus=corpus)
+            services.delete_corpus(corpus=corpus, person=_person(request))
 
 
 @admin.register(Document)
@@ -189,7 +202,7 @@ class DocumentAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has no t
         else:
             messages.warning(request, "None of the chosen documents had failed.")
 
-    def get_deleted_objects(self, objs: Iterable[Document], request: HttpRequest) -> Deletion:
+    def get_deleted_objects(self, objs: Iterable[Document], request: HttpRequest) -> Confirmation:
         """Names and counts for the confirmation."""
         documents = list(objs)
         chosen = Document.objects.filter(pk__in=[document.pk for document in documents])
@@ -197,11 +210,16 @@ class DocumentAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has no t
 
     def delete_model(self, request: HttpRequest, obj: Document) -> None:
         """Through the service, which purges every store."""
-        services.request_deletion(documents=Document.objects.filter(pk=obj.pk))
+        services.request_deletion(
+            documents=Document.objects.filter(pk=obj.pk), person=_person(request)
+        )
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Document]) -> None:
         """Through the service, all at once."""
-        services.request_deletion(documents=Document.objects.filter(pk__in=queryset.values("pk")))
+        services.request_deletion(
+            documents=Document.objects.filter(pk__in=queryset.values("pk")),
+            person=_person(request),
+        )
 
 
 @admin.register(IndexGeneration)
@@ -224,3 +242,48 @@ class IndexGenerationAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold h
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """The pipeline removes them."""
         return False
+
+
+class Record(ModelAdmin):  # type: ignore[misc]  # django-unfold has no types
+    """Rows that the site writes and nobody edits."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Never."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Never."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Never."""
+        return False
+
+
+@admin.register(Deletion)
+class DeletionAdmin(Record):
+    """Receipts of all deletions."""
+
+    list_display = ("name", "corpus_name", "state", "requested_at", "purged_at", "erased_at")
+    list_filter = ("state",)
+    list_select_related = ("requested_by",)
+    search_fields = ("name", "corpus_name", "sha256", "requested_by__username")
+    date_hierarchy = "requested_at"
+
+
+@admin.register(Verification)
+class VerificationAdmin(Record):
+    """Runs of the comparison of all stores."""
+
+    list_display = ("started_at", "ended_at", "deep", "repair", "found", "left")
+    list_filter = ("deep", "repair")
+
+    @admin.display
+    def found(self, run: Verification) -> int:
+        """Number of findings."""
+        return len(run.findings)
+
+    @admin.display
+    def left(self, run: Verification) -> int:
+        """Number of findings that were not repaired."""
+        return run.unrepaired

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -660,6 +660,15 @@ class Deletion(models.Model):
         PURGED = "purged", "Purged"
         ERASED = "erased", "Erased"
 
+    STORES: ClassVar[dict[str, tuple[str, str]]] = {
+        "files": ("file", "files"),
+        "texts": ("text", "texts"),
+        "passages": ("passage", "passages"),
+        "vectors": ("vector", "vectors"),
+        "words": ("keyword entry", "keyword entries"),
+        "answers": ("quoting answer", "quoting answers"),
+    }
+
     document_id = models.BigIntegerField(null=True, blank=True)
     name = models.CharField(max_length=255)
     sha256 = models.CharField(max_length=64, blank=True)
@@ -688,6 +697,15 @@ class Deletion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.get_state_display()}"
+
+    @property
+    def counts(self) -> list[str]:
+        """What was removed, one phrase for each store that had anything."""
+        return [
+            f"{count:,} {names[count != 1]}"
+            for key, names in self.STORES.items()
+            if (count := self.removed.get(key, 0))
+        ]
 
 
 class Verification(models.Model):

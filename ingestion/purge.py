@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 from django.db import transaction
+from django.utils import timezone
 
-from ingestion import blobs
-from ingestion.errors import LexicalIndexError, VectorStoreError
+from ingestion import blobs, receipts
+from ingestion.errors import LexicalIndexError, TransientError, VectorStoreError
+from ingestion.holders import Holder, holders
 from ingestion.lease import Lease
 from ingestion.lexical import LexicalIndex, open_index
 from ingestion.models import Chunk, Corpus, Document, DocumentPart, IndexGeneration
@@ -37,17 +40,24 @@ def purge_document(lease: Lease, settings: IngestionSettings) -> None:
         LeaseLost: another worker has it.
     """
     document = lease.document
+    receipt = receipts.of_document(document)
     store = shared_store(settings)
     chunk_ids = list(document.chunks.values_list("pk", flat=True))
     for generation in document.corpus.generations.select_related("corpus"):
-        _forget_vectors(store, generation, chunk_ids, lease)
-        _forget_words(lexical_index(generation, settings), document.pk)
+        # First the mark: whatever is interrupted after it, its files are made anew.
+        IndexGeneration.objects.filter(pk=generation.pk).update(residue_at=timezone.now())
+        vectors = _forget_vectors(store, generation, chunk_ids, lease)
+        words = _forget_words(lexical_index(generation, settings), document.pk)
+        receipts.add(receipt, vectors=vectors, words=words)
     lease.advance()
-    blobs.remove(settings.blobs_dir, document.blob_key)
-    _delete_rows(document.pk)
+    for holder in holders():
+        receipts.add(receipt, **{holder.name: _forget_copies(holder, document.pk)})
+    receipts.add(receipt, files=_remove_blob(document.blob_key, settings))
+    receipts.add(receipt, **_delete_rows(document.pk))
     with transaction.atomic():
         lease.advance()
         Document.objects.filter(pk=document.pk).delete()
+        receipts.purged(receipt)
     logger.info("document %d deleted: %d passages purged", lease.document.pk, len(chunk_ids))
 
 
@@ -67,41 +77,89 @@ def purge_corpus(corpus_id: int, settings: IngestionSettings) -> bool:
     corpus.documents.exclude(state=Document.State.DELETING).update(state=Document.State.DELETING)
     if corpus.documents.count() > corpus.documents.unleased().count():
         return False
+    receipt = receipts.of_corpus(corpus)
     store = shared_store(settings)
     for generation in corpus.generations.all():
-        store.drop(generation.collection_name)
-        lexical_index(generation, settings).drop()
+        index = lexical_index(generation, settings)
+        receipts.add(receipt, vectors=drop_vectors(generation, store), words=_counted(index))
+        index.drop()
         if (settings.lexical_dir / generation.key).exists():
             raise LexicalIndexError(f"the folder of generation {generation.key} is still there")
     for pk, key in corpus.documents.values_list("pk", "blob_key"):
-        blobs.remove(settings.blobs_dir, key)
-        _delete_rows(pk)
-    corpus.delete()
+        for holder in holders():
+            receipts.add(receipt, **{holder.name: _forget_copies(holder, pk)})
+        receipts.add(receipt, files=_remove_blob(key, settings))
+        receipts.add(receipt, **_delete_rows(pk))
+    with transaction.atomic():
+        corpus.delete()
+        receipts.purged(receipt)
     logger.info("corpus %d deleted", corpus_id)
     return True
 
 
+def drop_vectors(generation: IndexGeneration, store: VectorStore) -> int:
+    """Drop every collection that the generation has or had. Returns how many vectors it held."""
+    count = 0
+    with suppress(VectorStoreError):  # gone already, or too broken to be counted
+        count = store.count(generation.collection_name)
+    for revision in range(generation.collection_revision + 2):  # one may be being filled
+        store.drop(generation.collection_of(revision))
+    return count
+
+
 def _forget_vectors(
     store: VectorStore, generation: IndexGeneration, chunk_ids: Sequence[str], lease: Lease
-) -> None:
+) -> int:
     collection = generation.collection_name
+    there = len(chunk_ids) - len(store.missing(collection, chunk_ids))
     for start in range(0, len(chunk_ids), ROWS_AT_ONCE):
         lease.advance()
         store.delete(collection, chunk_ids[start : start + ROWS_AT_ONCE])
     left = len(chunk_ids) - len(store.missing(collection, chunk_ids))
     if left:
         raise VectorStoreError(f"{left} vectors are still in {collection} after deleting them")
+    return there
 
 
-def _forget_words(index: LexicalIndex, document_id: int) -> None:
+def _forget_words(index: LexicalIndex, document_id: int) -> int:
+    there = len(index.chunk_ids(document_id))
     index.delete_document(document_id)
     if left := index.chunk_ids(document_id):
         raise LexicalIndexError(f"{len(left)} passages are still in {index.folder}")
+    return there
 
 
-def _delete_rows(document_id: int) -> None:
+def _counted(index: LexicalIndex) -> int:
+    with suppress(LexicalIndexError):  # a damaged one is dropped all the same
+        return index.count()
+    return 0
+
+
+def _forget_copies(holder: Holder, document_id: int) -> int:
+    count = holder.forget(document_id)
+    if holder.holds(document_id):
+        raise TransientError(f"{holder.name} still has document {document_id}", code="database")
+    return count
+
+
+def _remove_blob(key: str, settings: IngestionSettings) -> int:
+    place = blobs.blob_file(settings.blobs_dir, key)
+    count = int(place.exists())
+    blobs.remove(settings.blobs_dir, key)
+    if place.exists():
+        raise TransientError(f"{place} is still there", code="internal_error")
+    return count
+
+
+def _delete_rows(document_id: int) -> dict[str, int]:
     """Delete chunks and parts, in pieces, so that other writers need not wait long."""
+    passages = 0
     chunks = Chunk.objects.filter(document_id=document_id)
     while pks := list(chunks.values_list("pk", flat=True)[:ROWS_AT_ONCE]):
+        passages += len(pks)
         chunks.filter(pk__in=pks).delete()
-    DocumentPart.objects.filter(document_id=document_id).delete()
+    parts = DocumentPart.objects.filter(document_id=document_id)
+    texts, _ = parts.delete()
+    if chunks.exists() or parts.exists():
+        raise TransientError(f"passages of document {document_id} remain", code="database")
+    return {"passages": passages, "texts": texts}

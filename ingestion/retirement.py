@@ -6,7 +6,7 @@ import logging
 
 from ingestion.errors import LexicalIndexError
 from ingestion.models import Chunk, DocumentPart, IndexGeneration
-from ingestion.purge import lexical_index
+from ingestion.purge import drop_vectors, lexical_index
 from ingestion.types import IngestionSettings
 from ingestion.vectors import shared_store
 
@@ -31,7 +31,7 @@ def purge_generation(generation_id: int, settings: IngestionSettings) -> bool:
     generation = mine.select_related("corpus").get()
     if generation.builds.held().exists():
         return False
-    shared_store(settings).drop(generation.collection_name)
+    drop_vectors(generation, shared_store(settings))
     lexical_index(generation, settings).drop()
     if (settings.lexical_dir / generation.key).exists():
         raise LexicalIndexError(f"the folder of generation {generation.key} is still there")

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
-from ingestion import archives, blobs, nudges
+from ingestion import archives, blobs, nudges, receipts
 from ingestion.conf import ingestion_settings
 from ingestion.errors import ParseError, UploadRefused
 from ingestion.models import Corpus, Document, new_key
@@ -212,11 +212,26 @@ def retry(*, documents: DocumentQuerySet) -> int:
     return failed + waiting
 
 
-def request_deletion(*, documents: DocumentQuerySet) -> int:
+def request_deletion(*, documents: DocumentQuerySet, person: User | None = None) -> int:
     """Hide documents at once and for good; workers purge what they left. Returns how many.
 
-    It wins over a stage that is running: the worker's next write finds the row taken.
+    Each gets a receipt, on which the workers note what they removed from where. It wins over
+    a stage that is running: the worker's next write finds the row taken.
+
+    Args:
+        documents: those that the person may edit; the caller has checked that.
+        person: who deletes, for the receipt.
     """
+    with transaction.atomic():
+        going = Document.objects.filter(pk__in=documents.order_by().values("pk"))
+        going = going.exclude(state=State.DELETING)
+        pks = list(going.select_for_update().values_list("pk", flat=True))
+        going = Document.objects.filter(pk__in=pks)
+        receipts.open_for_documents(going, person=person)
+        return _hide(going)
+
+
+def _hide(documents: DocumentQuerySet) -> int:
     count = documents.exclude(state=State.DELETING).update(
         state=State.DELETING,
         state_since=timezone.now(),
@@ -229,14 +244,17 @@ def request_deletion(*, documents: DocumentQuerySet) -> int:
     return count
 
 
-def delete_corpus(*, corpus: Corpus) -> None:
+def delete_corpus(*, corpus: Corpus, person: User | None = None) -> None:
     """Hide a corpus and its documents at once and for good; workers purge what they left.
 
-    The name is free again at once.
+    The name is free again at once. There is one receipt for all of it.
     """
     now = timezone.now()
     with transaction.atomic():
-        request_deletion(documents=Document.objects.filter(corpus=corpus))
+        if not Corpus.objects.present().select_for_update().filter(pk=corpus.pk).exists():
+            return
+        receipts.open_for_corpus(corpus, person=person)
+        _hide(Document.objects.filter(corpus=corpus))
         Corpus.objects.present().filter(pk=corpus.pk).update(
             deleted_at=now, name=f"{corpus.name[:90]} (deleted {new_key()})"
         )

@@ -6,6 +6,7 @@ purge_corpus     9 / 10 min          60 s      harmless: every step may be repea
 purge_generation 9 / 10 min          60 s      harmless: every step may be repeated
 restore_vectors  55 / 58 min         5 min     harmless: one copies, the other stops
 verify           55 / 58 min         1 h       harmless: repairs may be repeated
+erase            55 / 58 min         5 min     harmless: one makes an index anew at a time
 reconcile        50 / 60 s           60 s      harmless: a nudge guard per row
 probe            50 / 60 s           20 s      harmless: it only counts failures
 
@@ -20,7 +21,7 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_ready
 
-from ingestion import nudges, pipeline, purge, restore, retirement, watch
+from ingestion import erasure, nudges, pipeline, purge, restore, retirement, watch
 from ingestion import reconcile as reconciliation
 from ingestion.conf import ingestion_settings
 from ingestion.errors import TransientError
@@ -73,13 +74,30 @@ def restore_vectors(generation_id: int) -> None:
 @shared_task(ignore_result=True, soft_time_limit=55 * 60, time_limit=58 * 60, expires=3600)
 def verify() -> None:
     """Compare all stores and repair them, every night."""
-    run.verify(ingestion_settings(), repair=True)
+    given = ingestion_settings()
+    run.verify(given, repair=True)
+    _erase(large=True)
+
+
+@shared_task(ignore_result=True, soft_time_limit=55 * 60, time_limit=58 * 60, expires=300)
+def erase() -> None:
+    """Take what was deleted out of the files; large indexes wait for the night."""
+    _erase(large=False)
+
+
+def _erase(*, large: bool) -> None:
+    try:
+        erasure.erase(ingestion_settings(), large=large)
+    except TransientError as exc:
+        logger.warning("what was deleted waits to be erased from the files: %s", exc)
 
 
 @shared_task(ignore_result=True, soft_time_limit=50, time_limit=60, expires=60)
 def reconcile() -> None:
     """Find work that nobody is told of."""
     reconciliation.reconcile()
+    if erasure.is_due():
+        erase.delay()
 
 
 @worker_ready.connect

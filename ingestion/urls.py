@@ -21,6 +21,7 @@ urlpatterns = [
     path("corpora/<int:corpus_id>/index/state/", index_views.index_state, name="index_state"),
     path("corpora/<int:corpus_id>/index/preview/", index_views.preview, name="preview"),
     path("corpora/<int:corpus_id>/index/rebuild/", index_views.rebuild, name="rebuild"),
+    path("deletions/", views.deletions, name="deletions"),
     path("documents/<int:document_id>/", views.document, name="document"),
     path("documents/<int:document_id>/file/", views.original, name="original"),
 ]

@@ -32,8 +32,15 @@ from django_htmx.middleware import HtmxDetails
 from ingestion import reader, services, uploads
 from ingestion.errors import ACCEPTED_KINDS, UploadRefused
 from ingestion.forms import ACCEPTED, CorpusForm, DeleteCorpusForm
-from ingestion.listing import FAILED, FILTERS, Filter, corpora_of, summarise
-from ingestion.models import Chunk, Corpus, Document, DocumentQuerySet, IndexGeneration
+from ingestion.listing import FAILED, FILTERS, PAGE_SIZE, Filter, corpora_of, summarise
+from ingestion.models import (
+    Chunk,
+    Corpus,
+    Deletion,
+    Document,
+    DocumentQuerySet,
+    IndexGeneration,
+)
 
 PASSAGES_PER_PAGE = 50
 FILE_CHUNK_BYTES = 256 * 1024
@@ -146,9 +153,17 @@ def delete_corpus(request: HttpRequest, corpus_id: int) -> HttpResponse:
             return render(request, "ingestion/_delete_corpus_form.html", context, status=422)
         return _corpus_page(request, found, delete_form=form)
     name = found.name
-    services.delete_corpus(corpus=found)
+    services.delete_corpus(corpus=found, person=_person(request))
     messages.success(request, f"{name} is deleted with everything in it.")
     return _go_to(request, reverse("ingestion:corpora"))
+
+
+@require_GET
+def deletions(request: HttpRequest) -> HttpResponse:
+    """The receipts of what this person deleted, and of what others deleted of theirs."""
+    receipts = Deletion.objects.readable_by(_person(request)).select_related("requested_by")
+    page = Paginator(receipts, PAGE_SIZE).get_page(request.GET.get("page"))
+    return render(request, "ingestion/deletions.html", {"page": page})
 
 
 # --- documents of a corpus -------------------------------------------------------
@@ -292,7 +307,7 @@ def delete(request: HttpRequest, corpus_id: int) -> HttpResponse:
         }
         name = "_delete_form.html" if _wants_fragment(request) else "delete.html"
         return render(request, f"ingestion/{name}", context)
-    count = services.request_deletion(documents=chosen)
+    count = services.request_deletion(documents=chosen, person=_person(request))
     if count:
         messages.success(request, f"{_documents(count)} deleted; answers no longer rest on them.")
     else:

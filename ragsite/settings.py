@@ -273,6 +273,10 @@ UNFOLD = {
                         "database",
                         "admin:ingestion_indexgeneration_changelist",
                     ),
+                    _admin_link("Deletions", "delete", "admin:ingestion_deletion_changelist"),
+                    _admin_link(
+                        "Verifications", "fact_check", "admin:ingestion_verification_changelist"
+                    ),
                     _admin_link("Conversations", "forum", "admin:chat_conversation_changelist"),
                 ],
             },

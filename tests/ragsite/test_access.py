@@ -81,6 +81,7 @@ ROUTES = {
     "ingestion:corpus": Route(argument="corpus", viewer=200),
     "ingestion:edit_corpus": post("corpus", 302, data={"name": "Renamed", "visibility": "private"}),
     "ingestion:delete_corpus": post("corpus", 302, data={"name": "Papers"}),
+    "ingestion:deletions": everybody(),
     "ingestion:upload": post(
         "corpus", 302, data={"file": lambda: SimpleUploadedFile("a.txt", b"some words")}
     ),
