@@ -126,6 +126,25 @@ def open_part(document: Document, *, number: int | None, chunk: Chunk | None) ->
     return View(parts=parts, index=index, text=stretches(text, here), is_marked=bool(here))
 
 
+def pages_of(chunk: Chunk) -> list[tuple[int, str]]:
+    """What of a passage stands on which page, in order: (page, text); nothing without pages.
+
+    As the pages were read, so that it can be found on them again: a table's header that the
+    passage repeats is not there.
+    """
+    spans = [Span(*span) for span in chunk.spans]
+    parts = chunk.document.parts.filter(
+        generation=chunk.generation_id, ordinal__in={span.part for span in spans}
+    ).exclude(page=None)
+    texts = {part.ordinal: (part.page, part.text) for part in parts}
+    pages: dict[int, list[str]] = {}
+    for span in sorted(spans, key=lambda span: (span.part, span.start)):
+        page, text = texts.get(span.part, (None, ""))
+        if page is not None and (piece := text[span.start : span.end].strip()):
+            pages.setdefault(page, []).append(piece)
+    return [(page, "\n".join(pieces)) for page, pieces in sorted(pages.items())]
+
+
 def _numbered(pages: Sequence[int | None], word: str) -> list[tuple[int, str]]:
     known = [page for page in pages if page is not None]
     if len(set(known)) == len(pages):

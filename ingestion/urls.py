@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from ingestion import index_views, views
+from ingestion import index_views, viewer_views, views
 
 app_name = "ingestion"
 urlpatterns = [
@@ -23,5 +23,6 @@ urlpatterns = [
     path("corpora/<int:corpus_id>/index/rebuild/", index_views.rebuild, name="rebuild"),
     path("deletions/", views.deletions, name="deletions"),
     path("documents/<int:document_id>/", views.document, name="document"),
+    path("documents/<int:document_id>/viewer/", viewer_views.viewer, name="viewer"),
     path("documents/<int:document_id>/file/", views.original, name="original"),
 ]

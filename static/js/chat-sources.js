@@ -1,5 +1,7 @@
-// The source panel: which turn it shows, the way from a citation to its card, and the
-// drawer that it becomes on narrow screens.
+// The source panel: which turn it shows, the way from a citation to its card and to the place
+// in the document, and the drawer that it becomes on narrow screens.
+import { filled } from "./viewer.js";
+
 const panel = document.querySelector("[data-sources-panel]");
 const narrow = matchMedia("(max-width: 72rem)");
 let cameFrom = null;
@@ -43,17 +45,52 @@ function show(turn) {
   });
 }
 
-async function showCard(turn, rank, from) {
-  await show(turn);
-  const card = document.getElementById(`source-${turn}-${rank}`);
-  if (!card) return;
-  if (narrow.matches) open(from);
-  hidePreview();
+function flash(card) {
   card.focus({ preventScroll: true });
   card.scrollIntoView({ block: "center" });
   card.classList.remove("is-flashed");
   void card.offsetWidth; // a second click flashes again
   card.classList.add("is-flashed");
+}
+
+/** Show a source's card, and its document beside the chat where it can still be opened. */
+async function showSource(turn, rank, from) {
+  closeViewer();
+  await show(turn);
+  const card = document.getElementById(`source-${turn}-${rank}`);
+  if (!card) return;
+  if (narrow.matches) open(from);
+  hidePreview();
+  flash(card);
+  const view = card.querySelector("[data-view]");
+  if (view) openViewer(view.dataset.view, card, from);
+}
+
+// --- the document beside the chat ------------------------------------------------
+const viewer = document.querySelector("[data-viewer]");
+let viewed = null; // whose place is shown, and what was clicked: {card, from}
+
+async function openViewer(address, card, from) {
+  viewed = { card, from: from ?? document.activeElement };
+  await htmx.ajax("GET", address, { target: viewer, swap: "innerHTML" });
+  if (viewed?.card !== card || !viewer.querySelector("#viewer-title")) return; // gone, or refused
+  document.body.classList.add("is-viewing");
+  viewer.hidden = false;
+  viewer.querySelector("#viewer-title").focus({ preventScroll: true });
+  panel.scrollTop = 0;
+  filled(viewer);
+}
+
+/** Back to the cards; true if a document was open. */
+function closeViewer() {
+  if (!viewer || viewer.hidden) return false;
+  const { card } = viewed;
+  viewed = null;
+  viewer.hidden = true;
+  viewer.replaceChildren();
+  document.body.classList.remove("is-viewing");
+  if (card.isConnected) flash(card);
+  return true;
 }
 
 // --- the small card beside a citation ------------------------------------------
@@ -97,8 +134,15 @@ if (panel) {
     const button = event.target.closest("[data-show-sources]");
     if (citation) {
       event.preventDefault();
-      showCard(citation.closest("[data-turn]").dataset.turn, citation.dataset.source, citation);
+      showSource(citation.closest("[data-turn]").dataset.turn, citation.dataset.source, citation);
+    } else if (event.target.closest("[data-viewer-close]")) {
+      closeViewer();
+    } else if (event.target.closest("[data-view]") && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      const link = event.target.closest("[data-view]");
+      openViewer(link.dataset.view, link.closest(".source"), link);
     } else if (button) {
+      closeViewer();
       if (narrow.matches) open(button);
       show(button.dataset.showSources).then(() => {
         document.getElementById("sources-title").focus({ preventScroll: true });
@@ -119,8 +163,13 @@ if (panel) {
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
     hidePreview();
-    close();
+    const from = viewed?.from;
+    if (closeViewer()) from?.isConnected && from.focus();
+    else close();
   });
+
+  // Leafing through a text: the fragment replaces itself.
+  viewer.addEventListener("htmx:afterSettle", () => viewer.hidden || filled(viewer));
 
   for (const [enter, leave] of [["pointerover", "pointerout"], ["focusin", "focusout"]]) {
     document.addEventListener(enter, (event) => {

@@ -128,6 +128,8 @@ def test_a_pdf_is_uploaded_asked_and_opened_at_its_page(
     expect(cited).to_have_count(3)
     expect(page.locator("[data-group=sent] .source").first).to_be_visible()
     turn.locator("a.citation", has_text="2").first.click()
+    expect(page.locator(".viewer-marks rect").first).to_be_in_viewport()
+    page.get_by_role("button", name="Sources", exact=True).click()
     card = page.locator(".source:focus-within")
     expect(card.locator(".source-rank")).to_have_text("2")
     expect(card).to_have_class(re.compile("is-flashed"))
@@ -294,6 +296,9 @@ def test_hostile_names_texts_and_answers_are_harmless(
     assert page.locator(strangers).count() == 0
     expect(page.locator(".question h2")).to_have_text("What do <i>zebrafish</i> eat?")
     page.locator("a.citation").first.click()
+    expect(page.locator("[data-viewer-mark]")).to_be_visible()
+    assert page.locator(strangers).count() == 0
+    page.get_by_role("button", name="Sources", exact=True).click()
     expect(page.locator(".source:focus h4")).to_contain_text("onerror=alert(1)")
     page.locator(".source:focus").get_by_role("link", name=re.compile("^Open")).click()
     expect(page.locator("mark").first).to_be_visible()
@@ -359,6 +364,11 @@ def test_the_keyboard_and_a_narrow_window_are_enough(
     expect(button).to_be_focused()
 
     page.locator("a.citation").first.press("Enter")
+    expect(page.locator(".viewer-marks rect").first).to_be_in_viewport()
+    wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    assert not wide
+    shot(page, "phone-viewer")
+    page.get_by_role("button", name="Sources", exact=True).click()
     expect(page.locator(".source:focus .source-rank")).to_have_text("1")
     wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
     assert not wide

@@ -105,6 +105,7 @@ ROUTES = {
     "search:copy": Route(argument="inspection corpus", wrong="delete"),
     "search:judgements": Route(argument="corpus", viewer=200),
     "ingestion:document": Route(argument="document", viewer=200),
+    "ingestion:viewer": Route(argument="document", viewer=200),
     "ingestion:original": Route(argument="document", viewer=200),
     # chat: conversations are their owner's alone, whatever corpus they are about
     "chat:new": everybody(),
