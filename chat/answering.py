@@ -17,14 +17,16 @@ from typing import Any, TypeAlias
 
 from chat import extractive, generation, panel, prompt
 from chat.citations import CitationStream, cited_numbers
+from chat.claims import Checks, check
 from chat.errors import AnswerCut, GenerationError, GenerationInterrupted, GeneratorFailed
 from chat.invisible import strip_invisible
 from chat.models import Turn
+from chat.render import cited_sentences
 from chat.threads import in_thread
 from chat.types import ChatServices, Exchange, GeneratorStatus, Message
 from ingestion.context import widened
 from ingestion.models import Corpus, Document
-from ingestion.types import Passage
+from ingestion.types import Passage, passage_text
 from search.types import Degradation, DegradedCode, Outcome, Trace
 
 REWRITE_SECONDS = 10.0
@@ -54,6 +56,7 @@ class Draft:
     """An answer while it is being written, and after.
 
     sources: the list shown beside the answer, `Trace.source()` dicts, best first.
+    checks: of the citations; None where they were not checked.
     state: DONE, or INTERRUPTED when the model broke off; `error` then says why.
     """
 
@@ -66,6 +69,7 @@ class Draft:
     sources: list[dict[str, Any]] = field(default_factory=list)
     degraded: list[Degradation] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
+    checks: Checks | None = None
     state: Turn.State = Turn.State.DONE
     error: str = ""
 
@@ -153,6 +157,7 @@ async def write(
         await _quote(draft, question, passages, services, tell)
     else:
         await _generate(draft, asked, question, passages, services, tell, began=began)
+        await _check(draft, asked, passages, services, tell)
     draft.timings_ms["generation"] = _ms_since(writing_began)
     draft.timings_ms["whole_turn"] = _ms_since(began)
 
@@ -266,6 +271,29 @@ def _nothing(trace: Trace, *, has_documents: bool) -> str:
     if any(degradation.code in _INCOMPLETE for degradation in trace.degraded):
         return extractive.SEARCH_INCOMPLETE
     return extractive.NOTHING_FOUND
+
+
+async def _check(
+    draft: Draft,
+    asked: prompt.Prompt,
+    passages: Sequence[Passage],
+    services: ChatServices,
+    tell: Tell,
+) -> None:
+    """Compare what a model wrote with what it cites."""
+    if not draft.model or draft.state != Turn.State.DONE:
+        return
+    claims = cited_sentences(draft.text, sources=asked.sent)
+    if not claims:
+        return
+    tell("stage", {"text": "Checking the citations…"})
+    began = time.perf_counter()
+    texts = {
+        number: passage_text(heading_path=passage.heading_path, text=sent.text)
+        for number, (passage, sent) in enumerate(zip(passages, asked.texts, strict=False), 1)
+    }
+    draft.checks = await in_thread(check, claims, texts, models=services.sentences)
+    draft.timings_ms["checking"] = _ms_since(began)
 
 
 async def _quote(

@@ -34,7 +34,9 @@ def turn_context(turn: Turn) -> dict[str, Any]:
     return {
         "turn": turn,
         "is_over": turn.has_ended,
-        "answer": render_markdown(turn.answer, sources=shown) if turn.has_ended else "",
+        "answer": (
+            render_markdown(turn.answer, sources=shown, weak=turn.weak) if turn.has_ended else ""
+        ),
         "notices": [n for n in notices if not n.is_about_the_end],
         "closing_notices": [n for n in notices if n.is_about_the_end],
         "figures": panel.figures(turn.trace, degraded=turn.degraded, timings_ms=turn.timings_ms),

@@ -53,7 +53,9 @@ class Turn(models.Model):
     change of the corpus does not change what an old answer rests on. `sources` is the
     list shown beside the answer; `cited` flags are final when the turn has ended.
     `degraded` holds [{code, sentence}] of retrieval and generation together.
-    `model` is empty for an extractive answer.
+    `model` is empty for an extractive answer. `checks` has the relevance of the cited passage
+    to its sentence for each citation in order, null where that was not checked; `weak_below`
+    is what it is compared with.
     """
 
     class State(models.TextChoices):
@@ -80,6 +82,8 @@ class Turn(models.Model):
     trace = models.JSONField(null=True, blank=True)
     sources = models.JSONField(default=list, blank=True)
     degraded = models.JSONField(default=list, blank=True)
+    checks = models.JSONField(default=list, blank=True)
+    weak_below = models.FloatField(null=True, blank=True)
     timings_ms = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
@@ -90,6 +94,14 @@ class Turn(models.Model):
 
     def __str__(self) -> str:
         return self.question[:80]
+
+    @property
+    def weak(self) -> list[int]:
+        """The places, from 0, of citations whose passage says little of their sentence."""
+        limit = self.weak_below
+        if limit is None:
+            return []
+        return [n for n, found in enumerate(self.checks) if found is not None and found < limit]
 
     @property
     def has_ended(self) -> bool:

@@ -8,7 +8,7 @@ output again; citations are put in after that, from numbers alone.
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Collection, MutableMapping, Sequence
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +24,9 @@ from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 
 from chat.citations import CITATION, numbers_in
+from chat.claims import Claim
 from chat.invisible import strip_invisible
+from ingestion.sentences import sentence_spans
 
 SCHEMES = frozenset({"http", "https", "mailto"})
 TAGS = frozenset(
@@ -34,15 +36,16 @@ TAGS = frozenset(
 ATTRIBUTES = {"a": {"href"}, "ol": {"start"}, "*": set[str]()}
 # `strip_invisible` takes the private use characters out of the text, so that what stands
 # between these two after sanitising is a number that this module put there.
-_OPEN, _CLOSE = "\ue000", "\ue001"
-_PLACEHOLDER = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+_OPEN, _CLOSE, _WEAK = "\ue000", "\ue001", "\ue002"
+_PLACEHOLDER = re.compile(f"{_OPEN}(\\d+)({_WEAK}?){_CLOSE}")
+_WEAK_TITLE = "This passage has little to do with the sentence. Check it."
 # What a blank line ends for good. Lists and indented code may go on after one.
 _ENDED_BY_BLANK_LINE = frozenset(
     {"paragraph_open", "heading_open", "hr", "fence", "blockquote_open", "table_open"}
 )
 
 
-def render_markdown(text: str, *, sources: int) -> SafeString:
+def render_markdown(text: str, *, sources: int, weak: Collection[int] = ()) -> SafeString:
     """Render Markdown that nobody vouches for.
 
     CommonMark with tables and strikethrough; no HTML, no pictures (their description is
@@ -52,8 +55,10 @@ def render_markdown(text: str, *, sources: int) -> SafeString:
     Args:
         text: the answer, or the part of it that is there.
         sources: how many sources there are; `[n]` with n above it is left out.
+        weak: places, from 0, among the citations that are shown; these get a visible mark.
     """
-    html = _markdown().render(strip_invisible(text), {"sources": sources})
+    env = {"sources": sources, "weak": frozenset(weak), "shown": 0}
+    html = _markdown().render(strip_invisible(text), env)
     clean = nh3.clean(
         html,
         tags=set(TAGS),
@@ -62,10 +67,44 @@ def render_markdown(text: str, *, sources: int) -> SafeString:
         url_relative="deny",
         link_rel="noopener noreferrer nofollow",
     )
-    cited = _PLACEHOLDER.sub(
-        r'<a class="citation" href="#source-\1" data-source="\1">\1</a>', clean
-    )
+    cited = _PLACEHOLDER.sub(_link, clean)
     return mark_safe(cited)  # noqa: S308 (sanitised above; held by tests/chat/test_render.py)
+
+
+def _link(found: re.Match[str]) -> str:
+    number = found[1]
+    if not found[2]:
+        return f'<a class="citation" href="#source-{number}" data-source="{number}">{number}</a>'
+    return (
+        f'<a class="citation is-weak" href="#source-{number}" data-source="{number}" '
+        f'title="{_WEAK_TITLE}" aria-label="{number}, weakly supported">{number}?</a>'
+    )
+
+
+def cited_sentences(text: str, *, sources: int) -> list[Claim]:
+    """Every citation that `render_markdown` shows, in its order, with its sentence.
+
+    A citation belongs to the sentence it stands in; one that opens a sentence, as after a full
+    stop, to the one before it. Sentences end with their block: paragraph, list item, cell.
+    """
+    claims: list[Claim] = []
+    for block in _markdown().parse(strip_invisible(text)):
+        words = ""
+        places: list[tuple[int, int]] = []
+        for child in block.children or []:
+            if child.type == "citation":
+                numbers = [n for n in child.meta["numbers"] if n <= sources]
+                places += [(len(words), number) for number in numbers]
+            elif child.type in ("softbreak", "hardbreak"):
+                words += " "
+            else:
+                words += child.content
+        spans = sentence_spans(words)
+        for place, number in places:
+            begun = [span for span in spans if span[0] < place]
+            sentence = words[begun[-1][0] : begun[-1][1]] if begun else ""
+            claims.append(Claim(" ".join(sentence.split()), number))
+    return claims
 
 
 def split_blocks(text: str) -> tuple[list[str], str]:
@@ -172,8 +211,13 @@ def _render_citation(
     options: OptionsDict,
     env: MutableMapping[str, Any],
 ) -> str:
-    numbers = (n for n in tokens[index].meta["numbers"] if n <= env["sources"])
-    return "".join(f"{_OPEN}{number}{_CLOSE}" for number in numbers)
+    written = ""
+    for number in tokens[index].meta["numbers"]:
+        if number <= env["sources"]:
+            mark = _WEAK if env["shown"] in env["weak"] else ""
+            env["shown"] += 1
+            written += f"{_OPEN}{number}{mark}{_CLOSE}"
+    return written
 
 
 def _render_image(

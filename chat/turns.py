@@ -311,7 +311,9 @@ class _Live:
             cited = draft.cited
             draft.sources = panel.with_cited(draft.sources, cited)
             shown = panel.shown_count(draft.sources)
-            self._emit("answer", {"html": render_markdown(draft.text, sources=shown)})
+            weak = draft.checks.weak if draft.checks else ()
+            html = render_markdown(draft.text, sources=shown, weak=weak)
+            self._emit("answer", {"html": html})
             await in_thread(_save_end, self.turn_id, draft, state, error)
             self._emit("citations", {"cited": cited})
         except Exception as exc:
@@ -370,6 +372,8 @@ def _record(draft: Draft) -> dict[str, Any]:
         "sources": draft.sources,
         "degraded": [asdict(degradation) for degradation in draft.degraded],
         "timings_ms": draft.timings_ms,
+        "checks": list(draft.checks.relevances) if draft.checks else [],
+        "weak_below": draft.checks.limit if draft.checks else None,
     }
 
 
@@ -459,7 +463,7 @@ class _Teller:
         cited = [source["rank"] for source in turn.sources if source["cited"]]
         return [
             *events,
-            self.event("answer", html=render_markdown(turn.answer, sources=shown)),
+            self.event("answer", html=render_markdown(turn.answer, sources=shown, weak=turn.weak)),
             self.event("citations", cited=cited),
             self.event("end", state=turn.state, error=turn.error),
         ]

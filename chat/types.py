@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from inference.types import ServerInfo
 from search.arms import Embedder
 from search.rerank import Reranker
 
@@ -84,6 +85,14 @@ class SentenceModels(Embedder, Reranker, Protocol):
     """What compares sentences with a question: `inference.client.InferenceClient`."""
 
 
+class AnswerModels(SentenceModels, Protocol):
+    """The same, which also tells what its scores mean."""
+
+    def info(self, timeout_seconds: float = 2.0) -> ServerInfo:
+        """The models it has. Raises `inference.errors.InferenceError`."""
+        ...
+
+
 Retrieve: TypeAlias = "Callable[[str, Sequence[Corpus], Callable[[str], None]], Trace]"
 
 
@@ -96,4 +105,4 @@ class ChatServices:
 
     retrieve: Retrieve
     generation: GenerationSettings
-    sentences: SentenceModels
+    sentences: AnswerModels

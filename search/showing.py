@@ -34,7 +34,7 @@ _STAGES = {
     "rewrite": "Rewriting the question",
     "first_token": "To the first word",
     "generation": "Writing",
-    "checking": "Checking citations",
+    "checking": "Checking the citations",
     "whole_turn": "The whole turn",
 }
 

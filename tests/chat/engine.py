@@ -16,7 +16,7 @@ from chat.threads import in_thread
 from chat.turns import Event
 from chat.types import ChatServices, GenerationSettings
 from inference.errors import InferenceUnreachable
-from inference.types import RerankScore
+from inference.types import RerankScore, ServerInfo
 from ingestion.models import Corpus
 from ingestion.types import Passage
 from search.types import (
@@ -96,6 +96,10 @@ class NoModels:
     def rerank(
         self, question: str, texts: Sequence[str], *, timeout_seconds: float | None = None
     ) -> list[RerankScore]:
+        """Away."""
+        raise InferenceUnreachable("away")
+
+    def info(self, timeout_seconds: float = 2.0) -> ServerInfo:
         """Away."""
         raise InferenceUnreachable("away")
 

@@ -99,7 +99,7 @@ def test_an_answer_comes_in_pieces_with_its_sources_first(
     assert "block" in order
     stages = [event.data["text"] for event in events if event.name == "stage"]
     assert stages[:2] == ["Searching Papers…", "Reranking 12 passages…"]
-    assert stages[-1] == "Writing the answer…"
+    assert stages[-2:] == ["Writing the answer…", "Checking the citations…"]
     assert one(events, "end") == {"state": "done", "error": ""}
 
     turn = fresh(turn)
