@@ -113,6 +113,14 @@ function showPreview(citation) {
   const name = document.createElement("strong");
   name.textContent = card.querySelector("h4").textContent;
   preview.replaceChildren(name, part(".source-place", 110), part(".snippet", 220));
+  const relevance = card.querySelector(".relevance-number")?.textContent.trim();
+  const about = [relevance, citation.title].filter(Boolean).join(" · ");
+  if (about) {
+    const line = document.createElement("p");
+    line.className = "preview-about";
+    line.textContent = about;
+    preview.append(line);
+  }
   preview.hidden = false;
   const at = citation.getBoundingClientRect();
   const width = preview.offsetWidth;

@@ -59,7 +59,7 @@ def test_a_citation_opens_its_page_with_the_passage_marked(
     site: Site,
     shot: Callable[[Page, str], None],
 ) -> None:
-    site.ollama.says("It eats brine shrimp [1], and boats [2].")
+    site.ollama.says("The zebrafish eats brine shrimp [1]. Paris is a large city in France [2].")
     create_corpus(page, "Basin")
     fish: Any = {"name": "fish.pdf", "mimeType": "application/pdf", "buffer": two_pages()}
     upload(page, fish)
@@ -68,6 +68,11 @@ def test_a_citation_opens_its_page_with_the_passage_marked(
     page.get_by_role("link", name="Ask this corpus").click()
     ask(page, "What does the zebrafish eat and where does it sleep?")
     expect_end(page)
+    # The second sentence has nothing to do with what it cites, and that is said.
+    expect(page.locator("a.citation.is-weak")).to_have_text(["2?"])
+    expect(page.locator(".weak-note")).to_contain_text("1 citation marked ?")
+    page.locator("a.citation", has_text="1").first.hover()
+    expect(page.locator(".citation-preview")).to_contain_text("fish.pdf")
     page.locator("a.citation", has_text="1").first.click()
     viewer = page.locator("#viewer")
     expect(viewer.locator("#viewer-title")).to_be_focused()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.models import Chunk, Corpus, Document, DocumentPart, IndexGeneration
-from ingestion.reader import open_part, stretches
+from ingestion.reader import open_part, pages_of, stretches
 
 TEXT = "Fusion adds ranks. Reranking reads both."
 
@@ -128,6 +131,26 @@ def test_a_passage_opens_the_part_where_it_begins_and_is_marked_on_each(corpus: 
     assert [s.text for s in goes_on.text if s.marked] == ["text"]
     assert elsewhere is not None
     assert not elsewhere.is_marked
+    assert pages_of(chunk) == [(2, "1"), (3, "text")]
+
+
+@pytest.mark.django_db
+def test_beside_the_chat_a_lost_passage_is_said_and_marks_nothing(
+    client: Client, corpus: Corpus, alice: User
+) -> None:
+    document = parts_of(corpus, [1, 2])
+    client.force_login(alice)
+    address = reverse("ingestion:viewer", args=[document.pk])
+
+    lost = client.get(address, {"chunk": "gone", "page": "2"}).content.decode()
+    Document.objects.update(format="pdf")
+    pdf = client.get(address, {"chunk": "gone", "page": "2"}).content.decode()
+
+    assert "no longer part of this document" in lost
+    assert "text 1" in lost
+    assert "<mark" not in lost
+    assert 'data-first="2"' in pdf
+    assert "data-passage-page" not in pdf
 
 
 @pytest.mark.django_db
