@@ -37,8 +37,6 @@ def main() -> None:
     reranker = os.environ.get("RERANKER") or "auto"
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if _all_local(embedding_model, reranker):
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -55,12 +53,6 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-
-
-def _all_local(embedding_model: str, reranker: str) -> bool:
-    """Whether no model needs the hub."""
-    packaged = (DEFAULT_EMBEDDER, "auto", "bundled", "none")
-    return all(name in packaged or os.path.isdir(name) for name in (embedding_model, reranker))
 
 
 if __name__ == "__main__":

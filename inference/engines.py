@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inference.catalogue import BUNDLED
 from inference.errors import NoModel
 from inference.models_on_disk import (
     BUNDLED_RERANKER,
@@ -307,12 +308,13 @@ def load_embedder(model: str) -> Embedder:
     return engine
 
 
-def load_reranker(model: str) -> Reranker:
+def load_reranker(model: str, *, chosen: str = "") -> Reranker:
     """Load the cross-encoder and try it on pairs whose order is known.
 
     Args:
-        model: "auto" or "bundled" for the one that comes with the project, a folder, or a
-            model id of the hub; "none" for no reranking.
+        model: "bundled" for the one that comes with the project, a folder, or a model id of
+            the hub; "none" for no reranking.
+        chosen: why it is this one, if nobody named it.
 
     Raises:
         NoModel: there is none, it is no cross-encoder, or it fails the trial; the text
@@ -320,7 +322,7 @@ def load_reranker(model: str) -> Reranker:
     """
     if model == "none":
         raise NoModel("reranking is switched off (RERANKER=none)")
-    bundled = model in ("auto", "bundled")
+    bundled = model == BUNDLED
     if bundled and not (BUNDLED_RERANKER / "model.safetensors").is_file():
         raise NoModel("no reranker is installed")
     place = str(BUNDLED_RERANKER) if bundled else model
@@ -342,13 +344,14 @@ def load_reranker(model: str) -> Reranker:
     folder = Path(place) if Path(place).is_dir() else None
     meaning = _meaning(folder)
     info = ModelInfo(
-        model_id="bundled" if bundled else model,
+        model_id=BUNDLED if bundled else model,
         revision=revision(folder, hub_revision=_hub_commit(loaded)),
         device=device,
         dtype=_dtype(loaded),
         max_tokens=min(RERANKER_MAX_TOKENS, loaded.max_seq_length or RERANKER_MAX_TOKENS),
         calibration=Calibration(**meaning.get("calibration", {})),
         languages=tuple(meaning.get("languages", ())),
+        chosen=chosen,
     )
     engine = Reranker(info, loaded.eval())
     try_out(engine)

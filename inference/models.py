@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from inference.catalogue import BUNDLED
+from inference.choice import AUTO, Choice, choose, is_cached
 from inference.errors import ModelLoading, NoModel
+from inference.hosted import HostedReranker, service_of
+from inference.models_on_disk import DEFAULT_EMBEDDER
 from inference.types import LOADING
 
 if TYPE_CHECKING:
@@ -44,7 +49,7 @@ class Models:
     embedding_model: str
     reranker_model: str
     embedder: Slot[Embedder] = field(default_factory=Slot)
-    reranker: Slot[Reranker] = field(default_factory=Slot)
+    reranker: Slot[Reranker | HostedReranker] = field(default_factory=Slot)
 
     def load_in_background(self) -> None:
         """Begin loading; importing the libraries alone takes ten seconds."""
@@ -52,10 +57,39 @@ class Models:
 
     def load(self) -> None:
         """Load both; one that fails leaves the other alone."""
-        from inference.engines import load_embedder, load_reranker
+        choice = _choice(self.reranker_model)
+        if _is_local(self.embedding_model) and (service_of(choice.name) or _is_local(choice.name)):
+            # Before the libraries are imported, which would ask the hub for what they have.
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        from inference.engines import load_embedder
 
         self.embedder = _loaded("embedder", lambda: load_embedder(self.embedding_model))
-        self.reranker = _loaded("reranker", lambda: load_reranker(self.reranker_model))
+        reranker = _loaded("reranker", lambda: _reranker(choice))
+        if reranker.engine is None and choice.why and choice.name != BUNDLED:
+            why = f"picked by itself: {choice.name} could not be loaded"
+            reranker = _loaded("reranker", lambda: _reranker(Choice(BUNDLED, why)))
+        self.reranker = reranker
+
+
+def _choice(wanted: str) -> Choice:
+    if wanted != AUTO:
+        return Choice(wanted)
+    import torch
+
+    return choose(wanted, has_cuda=torch.cuda.is_available())
+
+
+def _reranker(choice: Choice) -> Reranker | HostedReranker:
+    if service_of(choice.name):
+        return HostedReranker(choice.name)
+    from inference.engines import load_reranker
+
+    return load_reranker(choice.name, chosen=choice.why)
+
+
+def _is_local(name: str) -> bool:
+    """Whether a model needs no hub."""
+    return name in (DEFAULT_EMBEDDER, BUNDLED, "none") or os.path.isdir(name) or is_cached(name)
 
 
 def _loaded(kind: str, load: Callable[[], Engine]) -> Slot[Engine]:

@@ -27,7 +27,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from inference.errors import InferenceBusy, ModelLoading, NoModel
+from inference.errors import InferenceBusy, InferenceError, ModelLoading, NoModel
+from inference.hosted import HostedReranker
 from inference.models import Models
 from inference.reading import read_characters
 from inference.scheduler import BATCH_TEXTS, LANE_TEXTS, Lane, Scheduler
@@ -107,6 +108,8 @@ async def _or_error(handler: Handler, request: Request) -> Response:
         return _error(424, "no_model", str(exc))
     except InferenceBusy as exc:
         return _error(429, "overloaded", str(exc), retry_after_seconds=exc.retry_after_seconds)
+    except InferenceError as exc:  # of a service that somebody else runs
+        return _error(424, "backend", str(exc))
     except Exception:
         logger.exception("%s failed", request.url.path)
         return _error(424, "backend", "the model failed on this input; the log has the details")
@@ -150,11 +153,16 @@ async def rerank(request: Request) -> Response:
     raw_scores = _flag(body, "raw_scores", default=False)
     return_text = _flag(body, "return_text", default=False)
     engine = request.app.state.models.reranker.get()
-    encoded = await asyncio.to_thread(engine.encode, query, texts)
-    if not truncate and any(item.truncated for item in encoded):
-        raise _Refused(413, "validation", f"a pair has more than {engine.max_tokens} tokens")
-    future = request.app.state.scheduler.submit(engine, encoded, lane=_lane(request))
-    logits = await _result(request, future)
+    if isinstance(engine, HostedReranker):
+        logits = np.asarray(await asyncio.to_thread(engine.logits, query, texts), np.float32)
+        cut = [False] * len(texts)  # services do not tell
+    else:
+        encoded = await asyncio.to_thread(engine.encode, query, texts)
+        cut = [item.truncated for item in encoded]
+        if not truncate and any(cut):
+            raise _Refused(413, "validation", f"a pair has more than {engine.max_tokens} tokens")
+        future = request.app.state.scheduler.submit(engine, encoded, lane=_lane(request))
+        logits = await _result(request, future)
     calibration = engine.info.calibration
     log_odds = calibration.slope * logits.astype(np.float64) + calibration.intercept
     # The logistic function, in a form that cannot overflow.
@@ -163,12 +171,12 @@ async def rerank(request: Request) -> Response:
         {
             "index": n,
             "score": float(scores[n]),
-            "truncated": encoded[n].truncated,
+            "truncated": cut[n],
             **({"text": texts[n]} if return_text else {}),
         }
         for n in np.argsort(-logits, kind="stable").tolist()
     ]
-    if return_text:
+    if return_text and not isinstance(engine, HostedReranker):
         for row in ranked:
             if row["truncated"]:
                 row["read"] = await asyncio.to_thread(read_characters, engine, query, row["text"])

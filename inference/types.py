@@ -57,6 +57,7 @@ class ModelInfo:
     special tokens. `dimension` is 0 for a reranker. `tokens_per_second` is the speed that
     the server measured of late, 0 where it has not: what a time budget is turned into.
     languages: those a reranker was trained on, by ISO 639 code; empty where not known.
+    chosen: why it was picked, where nobody named it; one clause.
     """
 
     model_id: str
@@ -68,6 +69,7 @@ class ModelInfo:
     tokens_per_second: float = 0.0
     calibration: Calibration = Calibration()
     languages: tuple[str, ...] = ()
+    chosen: str = ""
 
 
 @dataclass(frozen=True, slots=True)

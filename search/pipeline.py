@@ -385,6 +385,7 @@ def _rerank(
         truncated=sum(score.truncated for score in scored.scores),
         model=model.model_id if model else "",
         device=model.device if model else "",
+        chosen=model.chosen if model else "",
         place_weight=calibration.place,
         threshold=calibration.threshold
         if run.settings.threshold is None

@@ -128,7 +128,8 @@ class RerankReport:
 
     place_weight: logits that the fused place counted per unit of ln(rank); 0 where the
     reranker decided alone. threshold: the relevance below which this reranker's best passage is
-    doubtful; None where that was not measured.
+    doubtful; None where that was not measured. chosen: why it was this reranker, where nobody
+    named one.
     """
 
     candidates: int = 0
@@ -136,6 +137,7 @@ class RerankReport:
     truncated: int = 0
     model: str = ""
     device: str = ""
+    chosen: str = ""
     place_weight: float = 0.0
     threshold: float | None = None
 

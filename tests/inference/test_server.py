@@ -437,3 +437,40 @@ def test_a_request_in_flight_hears_that_the_server_stops(engine: HeldEngine) -> 
 
     assert answers[0].status_code == 503
     assert answers[0].json()["error"] == "the model server is stopping"
+
+
+def test_a_hosted_reranker_answers_like_our_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from starlette.testclient import TestClient
+
+    from inference.errors import InferenceBusy, InferenceUnreachable, NoModel
+    from inference.hosted import HostedReranker
+    from inference.models import Models, Slot
+    from inference.server import create_app
+
+    hosted = HostedReranker("jina:some-model", environment={"JINA_API_KEY": "k"})
+    models = Models("none", "jina:some-model", reranker=Slot(hosted, reason=""))
+    monkeypatch.setattr(models, "load_in_background", lambda: None)
+    asked = {"query": "Where?", "texts": ["far", "near"], "raw_scores": True, "return_text": True}
+    with TestClient(create_app(models)) as client:
+        monkeypatch.setattr(HostedReranker, "logits", lambda *_: [-1.0, 2.0])
+        found = client.post("/rerank", json=asked)
+        assert found.json() == [
+            {"index": 1, "score": 2.0, "truncated": False, "text": "near"},
+            {"index": 0, "score": -1.0, "truncated": False, "text": "far"},
+        ]
+        assert client.get("/info").json()["reranker"]["model_id"] == "jina:some-model"
+        for error, status in (
+            (InferenceBusy("busy", retry_after_seconds=7), 429),
+            (InferenceUnreachable("Jina AI cannot be reached"), 424),
+            (NoModel("Jina AI refuses the key in JINA_API_KEY"), 424),
+        ):
+
+            def refusing(*_: object, error: Exception = error) -> list[float]:
+                raise error
+
+            monkeypatch.setattr(HostedReranker, "logits", refusing)
+            refused = client.post("/rerank", json=asked)
+            assert refused.status_code == status
+            assert str(error) in refused.json()["error"]

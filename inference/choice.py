@@ -1,0 +1,74 @@
+"""Which reranker RERANKER=auto is: the best that can be had here, and why it is that one.
+
+CUDA: bge-reranker-v2-m3. A CPU: ettin-reranker-17m. Either only if it lies in the hub's cache or
+the hub can be reached; otherwise the bundled one, which is always there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from inference.catalogue import BUNDLED, WITH_CUDA, WITH_NETWORK
+
+AUTO = "auto"
+REACH_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A reranker's name, and why it was picked; no reason where the operator named it."""
+
+    name: str
+    why: str = ""
+
+
+def choose(wanted: str, *, has_cuda: bool, environment: Mapping[str, str] = os.environ) -> Choice:
+    """Turn `auto` into a name; every other name stays.
+
+    Asks the hub for one small file, unless HF_HUB_OFFLINE forbids it or the model is cached.
+    """
+    if wanted != AUTO:
+        return Choice(wanted)
+    best = WITH_CUDA if has_cuda else WITH_NETWORK
+    place = "a GPU is here" if has_cuda else "there is no GPU"
+    if is_cached(best, environment):
+        return Choice(best, f"picked by itself: {place}, and it lies in the cache of models")
+    if _hub_has(best, environment):
+        return Choice(best, f"picked by itself: {place}, and the model hub can be reached")
+    return Choice(BUNDLED, f"picked by itself: {place}, and no model hub can be reached")
+
+
+def is_cached(model: str, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a model of the hub has been fetched before, by the hub's own folder names.
+
+    Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    """
+    home = environment.get("HF_HOME") or Path(
+        environment.get("XDG_CACHE_HOME") or Path.home() / ".cache", "huggingface"
+    )
+    hub = Path(environment.get("HF_HUB_CACHE") or Path(home, "hub"))
+    kept = hub / f"models--{model.replace('/', '--')}" / "snapshots"
+    return any(kept.glob("*/config.json"))
+
+
+def is_offline(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the operator has switched the hub off."""
+    return environment.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
+
+def _hub_has(model: str, environment: Mapping[str, str]) -> bool:
+    if is_offline(environment):
+        return False
+    hub = (environment.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    try:
+        reply = httpx.head(
+            f"{hub}/{model}/resolve/main/config.json", timeout=REACH_SECONDS, follow_redirects=True
+        )
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+    return reply.is_success

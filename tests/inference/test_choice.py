@@ -1,0 +1,91 @@
+"""RERANKER=auto takes what can be had, and says why."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from inference.catalogue import BUNDLED, CATALOGUE, WITH_CUDA, WITH_NETWORK, Kind, known
+from inference.choice import choose
+from inference.hosted import SERVICES, service_of
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    """A hub that has the small reranker and nothing else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            has = self.path == f"/{WITH_NETWORK}/resolve/main/config.json"
+            self.send_response(200 if has else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Be quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", ["none", BUNDLED, "/a/folder", "some/model"])
+def test_what_the_operator_names_stays(name: str) -> None:
+    assert choose(name, has_cuda=True, environment={}).name == name
+
+
+def test_without_a_hub_it_is_the_bundled_one(tmp_path: Path) -> None:
+    away = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:1"}
+
+    choice = choose("auto", has_cuda=False, environment=away)
+
+    assert choice.name == BUNDLED
+    assert choice.why == "picked by itself: there is no GPU, and no model hub can be reached"
+
+
+def test_a_hub_that_can_be_reached_is_used_where_it_has_the_model(hub: str, tmp_path: Path) -> None:
+    reached = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub}
+
+    assert choose("auto", has_cuda=False, environment=reached).name == WITH_NETWORK
+    assert choose("auto", has_cuda=True, environment=reached).name == BUNDLED
+    offline = {**reached, "HF_HUB_OFFLINE": "1"}
+    assert choose("auto", has_cuda=False, environment=offline).name == BUNDLED
+
+
+@pytest.mark.parametrize(("has_cuda", "model"), [(True, WITH_CUDA), (False, WITH_NETWORK)])
+def test_a_model_in_the_cache_needs_no_hub(has_cuda: bool, model: str, tmp_path: Path) -> None:
+    kept = tmp_path / "hub" / f"models--{model.replace('/', '--')}" / "snapshots" / "abc"
+    kept.mkdir(parents=True)
+    (kept / "config.json").write_text("{}")
+
+    choice = choose(
+        "auto", has_cuda=has_cuda, environment={"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    )
+
+    assert choice.name == model
+    assert "cache of models" in choice.why
+
+
+def test_the_catalogue_names_each_once_and_every_service_can_be_asked() -> None:
+    names = [entry.name for entry in CATALOGUE]
+
+    assert len(names) == len(set(names))
+    assert {WITH_CUDA, WITH_NETWORK, BUNDLED} <= set(names)
+    asked = {service_of(entry.name) for entry in CATALOGUE if entry.kind == Kind.SERVICE}
+    assert {found[0] for found in asked if found} == set(SERVICES)
+    assert known("cohere:rerank-v3.5") is not None
+    assert known("/a/folder") is None
+
+
+def test_the_documentation_has_the_whole_catalogue() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "rerankers.md").read_text(encoding="utf-8")
+
+    for entry in CATALOGUE:
+        line = next(row for row in written.splitlines() if row.startswith(f"| `{entry.name}`"))
+        for stated in (entry.kind, entry.licence, entry.languages, entry.cost, entry.page):
+            assert str(stated) in line
