@@ -104,8 +104,8 @@ NOTICES: dict[str, str] = {
     "their content matters.",
     "hidden_slides": "Hidden slides left out: {count}. Unhide them and upload the file again if "
     "their content matters.",
-    "unread_attachments": "Attachments that cannot be read: {count}. Save them and upload them by "
-    "themselves if their content matters.",
+    "unread_attachments": "Attachments that were not read, or not wholly: {count}. Save them and "
+    "upload them by themselves if their content matters.",
     "damaged_pages": "Pages that are damaged and were left out: {count}.",
     "without_ocr": "Pages that are pictures and were not read: {count}. Tesseract, which "
     "recognises the text in pictures, is not installed. Ask the administrator to install it (on "

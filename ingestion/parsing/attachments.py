@@ -23,7 +23,7 @@ def attachment_elements(
     content: bytes,
     *,
     read_message: Callable[[Path, Format], Sequence[Element] | None],
-) -> list[Element] | None:
+) -> tuple[list[Element], bool]:
     """The attachment's name as a heading, then what is in it.
 
     Args:
@@ -32,7 +32,8 @@ def attachment_elements(
         read_message: reads an attachment that is a message itself; None if it would not.
 
     Returns:
-        The elements, or None if the attachment cannot be read.
+        The elements, and whether they are all that is in it: false where it cannot be read,
+        and where parts of it were left out, as pages that are pictures.
     """
     heading = Element(ElementKind.HEADING, f"Attachment: {name}", level=2)
     with tempfile.NamedTemporaryFile(suffix=".attachment") as file:
@@ -42,21 +43,22 @@ def attachment_elements(
         try:
             kind = sniff(path, name)
             if kind in _UNREAD:
-                return None
+                return [], False
             if kind in _MESSAGES:
-                found = read_message(path, kind)
+                found, is_whole = read_message(path, kind), True
             else:
-                found = parser_for(kind).parse(path).elements
+                parsed = parser_for(kind).parse(path)
+                found, is_whole = parsed.elements, not parsed.pictures and not parsed.notices
         except MemoryError:
             raise
         except Exception as exc:
             if isinstance(exc, ParseError) and exc.code == "too_large":
                 raise
-            return None
+            return [], False
     if not found:
-        return None
+        return [], False
     # Its pages are not the message's, its headings stand below its name.
-    return [heading, *(_below(element) for element in found)]
+    return [heading, *(_below(element) for element in found)], is_whole
 
 
 def _below(element: Element) -> Element:

@@ -193,13 +193,11 @@ def _attachment(part: Message, found: _Found, depth: int) -> None:
         return
     if not content.strip():
         return
-    elements = attachment_elements(
+    elements, is_whole = attachment_elements(
         name, content, read_message=lambda path, kind: _inner(path, kind, depth)
     )
-    if elements is None:
-        found.unread += 1
-    else:
-        found.elements += elements
+    found.elements += elements
+    found.unread += not is_whole
 
 
 def _inner(path: Path, kind: Format, depth: int) -> Sequence[Element] | None:

@@ -188,8 +188,7 @@ def _attachment(container: ole.Container, folder: str) -> tuple[list[Element], b
     is_inline = bool(properties.text(_CONTENT_ID)) and bool(_PICTURE_NAME.search(name))
     if is_inline or not content:
         return [], True
-    found = attachment_elements(name or "without a name", content, read_message=_inner)
-    return found or [], found is not None
+    return attachment_elements(name or "without a name", content, read_message=_inner)
 
 
 def _inner(path: Path, kind: Format) -> Sequence[Element] | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
+import pypdfium2
 import xlwt
 from openpyxl.comments import Comment
 from PIL import Image, ImageDraw, ImageFont
@@ -21,7 +22,7 @@ from pptx.util import Inches
 
 from ingestion.parsing import child, sniff
 from ingestion.types import ElementKind, ParsedDocument
-from tests.ingestion.sample_files import write
+from tests.ingestion.sample_files import Line, pdf, write
 
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 _SPACES = " ".join(
@@ -313,3 +314,22 @@ def retyped(content: bytes, before: str, after: str) -> bytes:
         types = archive.read("[Content_Types].xml").decode()
     assert before in types
     return with_part(content, "[Content_Types].xml", types.replace(before, after))
+
+
+def scanned(*pages: Image.Image | str) -> bytes:
+    """A PDF whose pages are pictures, or text where a string is given."""
+    document = pypdfium2.PdfDocument.new()
+    for page in pages:
+        if isinstance(page, str):
+            document.import_pages(pypdfium2.PdfDocument(pdf([[Line(page)]])))
+            continue
+        width, height = page.size[0] * 72 / 200, page.size[1] * 72 / 200
+        target = document.new_page(width, height)
+        image = pypdfium2.PdfImage.new(document)
+        image.set_bitmap(pypdfium2.PdfBitmap.from_pil(page))
+        image.set_matrix(pypdfium2.PdfMatrix().scale(width, height))
+        target.insert_obj(image)
+        target.gen_content()
+    stream = io.BytesIO()
+    document.save(stream)
+    return stream.getvalue()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingestion.types import ElementKind, Notice
-from tests.ingestion.parsing.made import image_file, mail, msg, picture, read, texts
+from tests.ingestion.parsing.made import image_file, mail, msg, picture, read, scanned, texts
 
 HEADERS = (
     "From: Ann Müller <ann@example.org>\nTo: ben@example.org\nDate: Fri, 01 Mar 2024 10:00:00 +0100"
@@ -97,6 +97,20 @@ def test_what_cannot_be_read_is_counted_and_a_message_inside_is_read(tmp_path: P
     found = read(tmp_path, mail(build), "a.eml")
 
     assert texts(found)[2:] == ["Outer words.", "Inner subject", "Inner words."]
+    assert list(found.notices) == [Notice("unread_attachments", 1)]
+
+
+def test_an_attached_scan_is_counted_beside_what_was_read(tmp_path: Path) -> None:
+    def build(message: EmailMessage) -> None:
+        message.set_content("Words.")
+        for name, pages in (("a.pdf", ("Its text.", picture("Scan"))), ("b.pdf", ("More text.",))):
+            message.add_attachment(
+                scanned(*pages), maintype="application", subtype="pdf", filename=name
+            )
+
+    found = read(tmp_path, mail(build), "a.eml")
+
+    assert texts(found)[3:] == ["Attachment: a.pdf", "Its text.", "Attachment: b.pdf", "More text."]
     assert list(found.notices) == [Notice("unread_attachments", 1)]
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import random
 import shutil
 from pathlib import Path
 
-import pypdfium2
 import pytest
 from PIL import Image
 
 from ingestion.errors import NOTICES, SENTENCES, ParseError, notice_text
 from ingestion.parsing import OcrSettings, parse_in_child, sniff, tesseract
 from ingestion.types import ParsedDocument
-from tests.ingestion.parsing.made import image_file, picture, texts
-from tests.ingestion.sample_files import Line, pdf, write
+from tests.ingestion.parsing.made import image_file, picture, scanned, texts
+from tests.ingestion.sample_files import write
 
 WORDS = ("The lighthouse of Alexandria", "stood on the island of Pharos")
 
@@ -41,25 +39,6 @@ def recognised(folder: Path, content: bytes, name: str, *, seconds: int = 60) ->
 
 def joined(parsed: ParsedDocument) -> str:
     return " ".join(" ".join(texts(parsed)).split())
-
-
-def scanned(*pages: Image.Image | str) -> bytes:
-    """A PDF whose pages are pictures, or text where a string is given."""
-    document = pypdfium2.PdfDocument.new()
-    for page in pages:
-        if isinstance(page, str):
-            document.import_pages(pypdfium2.PdfDocument(pdf([[Line(page)]])))
-            continue
-        width, height = page.size[0] * 72 / 200, page.size[1] * 72 / 200
-        target = document.new_page(width, height)
-        image = pypdfium2.PdfImage.new(document)
-        image.set_bitmap(pypdfium2.PdfBitmap.from_pil(page))
-        image.set_matrix(pypdfium2.PdfMatrix().scale(width, height))
-        target.insert_obj(image)
-        target.gen_content()
-    stream = io.BytesIO()
-    document.save(stream)
-    return stream.getvalue()
 
 
 PAGE = picture(*WORDS)
