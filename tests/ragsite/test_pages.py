@@ -205,7 +205,7 @@ def test_what_is_down_is_shown_with_what_to_do(
         assert health.ADVICE[name] in page
     assert page.count("</svg>Down</span>") == 4  # the language model is "Not there"
     assert health.ADVICE["database"] not in page
-    assert "5 of 7 are down." in page
+    assert "5 of 8 are down." in page
 
 
 def test_readiness_names_what_is_missing_and_tells_no_address(
