@@ -95,6 +95,7 @@ def _controls(form: InspectForm, person: User) -> dict[str, Any]:
     return {
         "form": form,
         "corpora": [(corpus, str(corpus.pk) in chosen) for corpus in readable],
+        "judged": list(judging.judged_corpora(person, readable).items()),
         "recent": Inspection.objects.of(person).filter(turn_id=None)[:8],
     }
 

@@ -15,6 +15,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import Count
+
 from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 from ingestion.types import Passage
 from search.models import Judgement, digest_of
@@ -72,6 +74,17 @@ def grades_of(person: User | AnonymousUser, question: str) -> dict[str, int]:
     """What this person said of passages for this question: grade by chunk id."""
     mine = Judgement.objects.filter(person=person.pk, question_sha256=digest_of(question))
     return dict(mine.values_list("chunk_id", "grade"))
+
+
+def judged_corpora(reader: User | AnonymousUser, corpora: Iterable[Corpus]) -> dict[Corpus, int]:
+    """How many judgements there are that this person may see, of the corpora that have any."""
+    counted = dict(
+        Judgement.objects.readable_by(reader)
+        .values_list("corpus")
+        .annotate(count=Count("pk"))
+        .order_by()
+    )
+    return {corpus: counted[corpus.pk] for corpus in corpora if corpus.pk in counted}
 
 
 @dataclass(frozen=True, slots=True)

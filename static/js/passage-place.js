@@ -1,8 +1,11 @@
 // Where a passage stands on a page of a PDF. The passage was read from the same page by
 // another library, so blanks, hyphens and line ends may differ: only letters and digits are
-// compared. What cannot be placed with certainty is not placed at all.
-const SURE = 0.9; // share of the passage's letters that must be found
-const SHORTEST = 24; // letters; a shorter piece may stand anywhere
+// compared. The order may differ as well, in tables above all; then its pieces are looked for. A
+// piece that stands on the page once is certain, one that stands there twice is not, and where
+// too little is certain nothing is placed.
+const SURE = 0.85; // share of the passage's letters that must be found
+const SHORTEST = 8; // letters; what is shorter is not halved any more
+const CELL = /\n| \| /; // how the reading of a page sets lines and cells apart
 const LETTER = /[\p{L}\p{N}]/u;
 
 /** The letters of the texts, and for each of them where it is: [text, character]. */
@@ -31,7 +34,7 @@ function onlyPlace(whole, piece) {
 
 /** Ranges [start, end) of `whole` that hold `piece`, in halves where it is not there whole. */
 function ranges(whole, piece) {
-  const at = onlyPlace(whole, piece);
+  const at = piece ? onlyPlace(whole, piece) : -1;
   if (at >= 0) return [[at, at + piece.length]];
   if (piece.length < 2 * SHORTEST) return [];
   const middle = Math.floor(piece.length / 2);
@@ -49,9 +52,13 @@ export function placeOf(texts, passage) {
   const page = lettersOf(texts);
   const wanted = lettersOf([passage]).letters;
   if (!wanted) return [];
-  const found = ranges(page.letters, wanted);
-  const sure = found.reduce((sum, [start, end]) => sum + end - start, 0);
-  if (sure < SURE * wanted.length) return [];
+  const isSure = (found) => found.reduce((sum, [start, end]) => sum + end - start, 0) >= SURE * wanted.length;
+  let found = ranges(page.letters, wanted);
+  if (!isSure(found)) {
+    const pieces = passage.split(CELL).map((piece) => lettersOf([piece]).letters);
+    found = pieces.flatMap((piece) => ranges(page.letters, piece));
+    if (!isSure(found)) return [];
+  }
   const parts = new Map();
   for (const [start, end] of found) {
     for (let n = start; n < end; n++) {

@@ -34,6 +34,12 @@ PLACES: list[tuple[str, list[str], str, list[str]]] = [
     ("the words", ["One two three. ", "Four five six."], "four five six", ["Four five six."]),
     ("a hyphen", ["a fox-", "trot is"], "foxtrot is", ["fox-", "trot is"]),
     ("ligatures", ["e\ufb03cient \ufb01sh swim"], "efficient fish", ["e\ufb03cient \ufb01sh"]),
+    (
+        "a table read by rows",
+        ["Insured name", "Claim number", "Gabriel Diaz", "SF 1008"],
+        "Insured name | Gabriel Diaz\nClaim number | SF 1008",
+        ["Insured name", "Gabriel Diaz", "Claim number", "SF 1008"],
+    ),
     ("twice on the page", ["red fox. ", "red fox."], "red fox", []),
     ("not there", ["something else entirely"], "the passage of another page", []),
     ("a picture of text", [], "anything", []),

@@ -257,6 +257,7 @@ def test_judgements_become_an_evaluation_set_that_the_command_reads(
     assert first.trace["candidate"]["rerank_rank"] == 1
     assert not Judgement.objects.filter(chunk_id=ids[2]).exists()  # taken back
 
+    assert reverse("search:judgements", args=[corpus.pk]) in shown(client, kept)
     response = client.get(reverse("search:judgements", args=[corpus.pk]))
     with zipfile.ZipFile(BytesIO(response.content)) as archive:
         archive.extractall(tmp_path)
