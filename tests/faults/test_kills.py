@@ -1,0 +1,118 @@
+"""SIGKILL to every process of a site that takes documents in: none lost, none doubled."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+
+from ingestion import pipeline, services
+from ingestion.conf import ingestion_settings
+from ingestion.models import Chunk, Corpus, Document
+from ingestion.verification.run import verify
+from tests.faults.mixed import documents
+from tests.faults.report import report
+from tests.faults.running import Uploader, running_site, unfinished, wait_until_finished
+from tests.faults.scale import campaign
+from tests.ingestion.workbench import assert_complete, store
+
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis_url", "chroma_url", "inference_url"),
+]
+State = Document.State
+# How often each is hit: the pool's processes and parsers most of all.
+TARGETS = ("child",) * 5 + ("worker",) * 3 + ("web",) * 1 + ("inference",) * 1
+SEED = 20261
+
+
+def passages(document: Document) -> list[tuple[int, str, str]]:
+    """What a document was cut into, in order."""
+    rows = document.chunks.order_by("ordinal").values_list("ordinal", "heading_path", "text")
+    return [(n, path, hashlib.sha256(text.encode()).hexdigest()) for n, path, text in rows]
+
+
+@campaign(short=5, full=200)
+def test_no_kill_loses_or_doubles_anything(alice: User, tmp_data: Path, count: int) -> None:
+    is_long = count > 5
+    chance = random.Random(SEED)
+    files = documents(count * 3 // 2 if is_long else 10, seed=SEED)
+    own = ("inference", "web") if is_long else ("web",)
+    targets = TARGETS if is_long else tuple(t for t in TARGETS if t != "inference")
+    corpus = Corpus.objects.create(name="Killed", owner=alice)
+    began = time.monotonic()
+    with running_site(tmp_data, own=own) as site:
+        uploader = Uploader(site, alice, corpus)
+
+        def kill() -> None:
+            target = chance.choice(targets)
+            if target == "child":
+                site.kill_child(chance)
+            else:
+                site.kill(target)
+
+        waiting = list(files)
+        while waiting or unfinished(corpus):
+            if waiting and unfinished(corpus) < 12:
+                uploader.upload(*waiting.pop(0), meanwhile=lambda: None)
+            elif sum(site.kills.values()) < count:
+                time.sleep(chance.uniform(0.1, 1.2))
+                kill()
+            else:
+                for name, content in waiting:
+                    uploader.upload(name, content, meanwhile=lambda: None)
+                waiting.clear()
+                wait_until_finished(corpus, seconds=600)
+        kills, disturbed = dict(site.kills), time.monotonic() - began
+
+    found = {document.name: document for document in corpus.documents.all()}
+    assert found.keys() == {name for name, _ in files}  # none lost, none twice
+    assert set(uploader.accepted) == found.keys()
+    for name, content in files:
+        document = found[name]
+        assert document.sha256 == hashlib.sha256(content).hexdigest()
+        assert services.blob_path(document).read_bytes() == content
+        assert document.crashes == 0
+        assert_complete(document)
+    assert verify(ingestion_settings(), deep=True).findings == []
+
+    began = time.monotonic()
+    calm = Corpus.objects.create(name="Calm", owner=alice)
+    for name, content in files:
+        upload(calm, name, content)
+    for pk in list(calm.documents.values_list("pk", flat=True)):
+        pipeline.work_on(pk)
+    for document in calm.documents.all():
+        assert passages(found[document.name]) == passages(document), document.name
+    report(
+        "kills",
+        seed=SEED,
+        documents=len(files),
+        passages=Chunk.objects.filter(document__corpus=corpus).count(),
+        kills=kills,
+        lost=0,
+        doubled=0,
+        quarantined=0,
+        upload_tries=uploader.tries,
+        seconds_disturbed=round(disturbed, 1),
+        seconds_calm=round(time.monotonic() - began, 1),
+    )
+    drop_all()
+
+
+def upload(corpus: Corpus, name: str, content: bytes) -> None:
+    import io
+
+    services.receive(corpus=corpus, person=None, name=name, content=io.BytesIO(content))
+
+
+def drop_all() -> None:
+    from ingestion.models import IndexGeneration
+
+    for generation in IndexGeneration.objects.all():
+        store().drop(generation.collection_name)
