@@ -1,4 +1,4 @@
-# One image for web, worker, beat, inference and Chroma: the same pins everywhere.
+# One image for web, worker, upkeep, beat, inference and Chroma: the same pins everywhere.
 #
 #   docker build -t ragsite .                                CPU
 #   docker build -t ragsite:gpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .

@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 QUEUE_ROOM = 64
 # A nudged row is left alone this long, unless its worker gives it back sooner.
 NUDGE_GUARD_SECONDS = 60
+# Of a queue that is empty, messages sent this long ago are lost, or with a worker already.
+EMPTY_GUARD_SECONDS = 15
+# The worker of this name serves no documents.
+UPKEEP = "upkeep@"
 BROKER_ERRORS = (KombuError, redis.RedisError, OSError)
 
 
@@ -36,11 +40,12 @@ def nudge_waiting() -> int:
     """
     sent = 0
     try:
-        room = QUEUE_ROOM - messages_waiting()
+        there = messages_waiting()
+        room, guard = QUEUE_ROOM - there, NUDGE_GUARD_SECONDS if there else EMPTY_GUARD_SECONDS
         for due in (Document.objects.in_turn(), Document.objects.to_build()):
             left = max(0, room - sent)
-            for pk in due.filter(_unguarded())[:left].values_list("pk", flat=True):
-                sent += _nudge(pk)
+            for pk in due.filter(_unguarded(guard))[:left].values_list("pk", flat=True):
+                sent += _nudge(pk, guard)
     except BROKER_ERRORS as exc:
         logger.warning("no worker could be told of waiting documents: %s", exc)
     return sent
@@ -74,22 +79,23 @@ def messages_waiting() -> int:
 
 
 def worker_answers(timeout_seconds: float) -> bool:
-    """Whether any worker replies to a ping within this time."""
+    """Whether a worker that takes documents in replies to a ping within this time."""
     try:
-        return bool(current_app.control.ping(timeout=timeout_seconds))
+        replies = current_app.control.ping(timeout=timeout_seconds)
+        return any(not name.startswith(UPKEEP) for reply in replies or [] for name in reply)
     except BROKER_ERRORS:
         return False
 
 
-def _unguarded() -> Q:
-    guard = timezone.now() - timedelta(seconds=NUDGE_GUARD_SECONDS)
+def _unguarded(seconds: int) -> Q:
+    guard = timezone.now() - timedelta(seconds=seconds)
     return Q(nudged_at=None) | Q(nudged_at__lt=guard)
 
 
-def _nudge(pk: int) -> bool:
+def _nudge(pk: int, guard: int) -> bool:
     """Send one message, unless somebody else just did."""
     row = Document.objects.filter(pk=pk)
-    if not row.filter(_unguarded()).update(nudged_at=timezone.now()):
+    if not row.filter(_unguarded(guard)).update(nudged_at=timezone.now()):
         return False
     try:
         current_app.send_task("ingestion.tasks.ingest_document", [pk])

@@ -1,4 +1,4 @@
-"""The Celery application: `celery -A ragsite worker --beat`."""
+"""The Celery application: `celery --app ragsite worker`."""
 
 import os
 

@@ -186,7 +186,11 @@ def check_worker() -> Check:
     from ragsite.celery import app
 
     try:
-        replies = app.control.ping(timeout=1.0, limit=None)
+        replies = [
+            reply
+            for reply in app.control.ping(timeout=1.0, limit=None) or []
+            if not all(name.startswith("upkeep@") for name in reply)
+        ]
     except Exception:  # noqa: BLE001 (whatever the broker's transport raises means: nobody)
         return _down("worker", "cannot be asked while Redis is away")
     if not replies:

@@ -28,6 +28,12 @@ PR_SET_PDEATHSIG = 1
 HOST = "127.0.0.1"
 
 
+_CELERY = (
+    *(sys.executable, "-m", "celery", "--app", "ragsite", "worker"),
+    *("--loglevel", "INFO", "--without-gossip", "--without-mingle"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """How to run one process.
@@ -126,19 +132,46 @@ def inference_service(port: int) -> Service:
 
 
 def worker_service(
-    folder: Path, *, is_healthy: Callable[[], bool], concurrency: int = 2
+    *, is_healthy: Callable[[], bool], concurrency: int = 2, beat_folder: Path | None = None
 ) -> Service:
-    """The Celery worker with its beat scheduler."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The Celery worker that takes documents in; with a folder, also the scheduler of upkeep."""
+    beat: tuple[str, ...] = ()
+    if beat_folder is not None:
+        beat_folder.mkdir(parents=True, exist_ok=True)
+        beat = ("--beat", "--schedule", str(beat_folder / "beat-schedule"))
     return Service(
         name="worker",
-        argv=(
-            *(sys.executable, "-m", "celery", "--app", "ragsite", "worker", "--beat"),
-            *("--schedule", str(folder / "beat-schedule"), "--concurrency", str(concurrency)),
-            *("--loglevel", "INFO", "--without-gossip", "--without-mingle"),
-        ),
+        argv=(*_CELERY, "--concurrency", str(concurrency), *beat),
         is_healthy=is_healthy,
         advice="Uploads are kept and wait until it is back.",
+        env={"OMP_WAIT_POLICY": "PASSIVE"},
+    )
+
+
+def beat_service(folder: Path) -> Service:
+    """The scheduler of upkeep. Not within a worker, which does not notice when it dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Service(
+        name="beat",
+        argv=(
+            *(sys.executable, "-m", "celery", "--app", "ragsite", "beat", "--loglevel", "INFO"),
+            *("--schedule", str(folder / "beat-schedule")),
+        ),
+        is_healthy=lambda: True,
+        advice="Until it is back, what is interrupted is not resumed and what breaks not repaired.",
+    )
+
+
+def upkeep_service(*, is_healthy: Callable[[], bool]) -> Service:
+    """The Celery worker that keeps the site in order: see `CELERY_TASK_ROUTES`."""
+    return Service(
+        name="upkeep",
+        argv=(
+            *(*_CELERY, "--queues", "upkeep", "--hostname", "upkeep@%h"),
+            *("--pool", "threads", "--concurrency", "4"),
+        ),
+        is_healthy=is_healthy,
+        advice="Until it is back, what is interrupted is not resumed and what breaks not repaired.",
         env={"OMP_WAIT_POLICY": "PASSIVE"},
     )
 

@@ -12,6 +12,7 @@ from celery.schedules import crontab
 from django.contrib.messages import constants as message_levels
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from kombu import Queue
 
 from ragsite.runtime import running_services
 
@@ -300,6 +301,17 @@ UNFOLD = {
 
 # --- Celery ------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL
+# What keeps the site in order has a queue of its own: a worker that reads long documents for
+# minutes must not keep a broken index from being noticed. A worker without `-Q` serves both.
+CELERY_TASK_QUEUES = [Queue("celery"), Queue("upkeep")]
+CELERY_TASK_DEFAULT_QUEUE = "celery"
+CELERY_TASK_ROUTES = {
+    f"ingestion.tasks.{name}": {"queue": "upkeep"}
+    for name in (
+        *("reconcile", "probe", "verify", "erase"),
+        *("restore_vectors", "purge_corpus", "purge_generation"),
+    )
+}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]

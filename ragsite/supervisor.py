@@ -56,7 +56,8 @@ def worker_answers() -> bool:
     from ragsite.celery import app
 
     try:
-        return bool(app.control.ping(timeout=1.0))
+        replies = app.control.ping(timeout=1.0)
+        return any(not name.startswith("upkeep@") for reply in replies or [] for name in reply)
     except Exception:  # noqa: BLE001 (any broker or transport fault means: not now)
         return False
 

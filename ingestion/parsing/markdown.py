@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
 from ingestion.errors import ParseError
@@ -22,6 +23,10 @@ from ingestion.types import Element, ElementKind, ParsedDocument
 
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(.*?)\n(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title\s*[:=]\s*[\"']?(.+?)[\"']?\s*$", re.MULTILINE | re.IGNORECASE)
+# Characters that may begin or end something within a block. Each costs about 30 microseconds:
+# 400,000 times "*_`[" took 49 s. A block of little else is nothing that anybody wrote.
+_MARKUP = "*_`[]<!~&\\"
+MUCH_MARKUP, MARKUP_SHARE = 500, 0.25
 _SILENT_TAG = re.compile(r"<(/?)(script|style|template)\b", re.IGNORECASE)
 _BREAK_TAG = re.compile(r"<br\b", re.IGNORECASE)
 
@@ -44,7 +49,22 @@ def parse(path: Path) -> ParsedDocument:
 
 def markdown_elements(text: str) -> list[Element]:
     """The elements of Markdown that is clean text, for formats that embed some."""
-    return list(_elements(MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)))
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    reader.core.ruler.at("inline", _parse_inline)
+    return list(_elements(reader.parse(text)))
+
+
+def _parse_inline(state: StateCore) -> None:
+    """markdown-it's own rule, save that a block of little but markup is left as it is."""
+    for token in state.tokens:
+        if token.type != "inline":
+            continue
+        markup = sum(map(token.content.count, _MARKUP))
+        if markup > max(MUCH_MARKUP, MARKUP_SHARE * len(token.content)):
+            token.children = [Token("text", "", 0, content=token.content)]
+        else:
+            token.children = []
+            state.md.inline.parse(token.content, state.md, state.env, token.children)
 
 
 def _elements(tokens: list[Token]) -> Iterator[Element]:

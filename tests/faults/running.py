@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +118,9 @@ def running_site(data: Path, *, own: Iterable[str] = ()) -> Iterator[Site]:
         if "web" in own:
             found.start(processes.web_service(port()))
         answers = lambda: nudges.worker_answers(1.0)  # noqa: E731
-        found.start(processes.worker_service(data / "run", is_healthy=answers))
+        found.start(processes.worker_service(is_healthy=answers))
+        found.start(processes.upkeep_service(is_healthy=answers))
+        found.start(processes.beat_service(data / "run"))
         yield found
     finally:
         found.stop()
@@ -142,7 +144,7 @@ class Uploader:
         self.accepted: list[str] = []
         self.tries = 0
 
-    def upload(self, name: str, content: bytes, *, meanwhile: Callable[[], None]) -> None:
+    def upload(self, name: str, content: bytes) -> None:
         """Upload until it is accepted; a repeat that was accepted before is a duplicate."""
         until = time.monotonic() + 120
         while time.monotonic() < until:
@@ -157,7 +159,6 @@ class Uploader:
                     trust_env=False,
                 )
             except httpx.HTTPError:
-                meanwhile()
                 time.sleep(0.3)
                 continue
             assert answer.status_code in (201, 409), (answer.status_code, answer.text[:500])

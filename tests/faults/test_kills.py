@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from django.contrib.auth.models import User
 
 from ingestion import pipeline, services
 from ingestion.conf import ingestion_settings
-from ingestion.models import Chunk, Corpus, Document
+from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 from ingestion.verification.run import verify
 from tests.faults.mixed import documents
 from tests.faults.report import report
@@ -27,7 +28,7 @@ pytestmark = [
 ]
 State = Document.State
 # How often each is hit: the pool's processes and parsers most of all.
-TARGETS = ("child",) * 5 + ("worker",) * 3 + ("web",) * 1 + ("inference",) * 1
+TARGETS = ("child",) * 10 + ("worker",) * 5 + ("upkeep", "beat", "web", "inference", "inference")
 SEED = 20261
 
 
@@ -58,16 +59,14 @@ def test_no_kill_loses_or_doubles_anything(alice: User, tmp_data: Path, count: i
 
         waiting = list(files)
         while waiting or unfinished(corpus):
-            if waiting and unfinished(corpus) < 12:
-                uploader.upload(*waiting.pop(0), meanwhile=lambda: None)
-            elif sum(site.kills.values()) < count:
-                time.sleep(chance.uniform(0.1, 1.2))
+            while waiting and unfinished(corpus) < 12:
+                uploader.upload(*waiting.pop(0))
+            # Spread over the whole: a share of the kills for the share that is through.
+            through = (len(files) - len(waiting) - unfinished(corpus) + 12) / len(files)
+            time.sleep(chance.uniform(0.1, 0.8))
+            if sum(site.kills.values()) < min(1.0, through) * count:
                 kill()
-            else:
-                for name, content in waiting:
-                    uploader.upload(name, content, meanwhile=lambda: None)
-                waiting.clear()
-                wait_until_finished(corpus, seconds=600)
+        wait_until_finished(corpus, seconds=60)
         kills, disturbed = dict(site.kills), time.monotonic() - began
 
     found = {document.name: document for document in corpus.documents.all()}
@@ -106,13 +105,9 @@ def test_no_kill_loses_or_doubles_anything(alice: User, tmp_data: Path, count: i
 
 
 def upload(corpus: Corpus, name: str, content: bytes) -> None:
-    import io
-
     services.receive(corpus=corpus, person=None, name=name, content=io.BytesIO(content))
 
 
 def drop_all() -> None:
-    from ingestion.models import IndexGeneration
-
     for generation in IndexGeneration.objects.all():
         store().drop(generation.collection_name)

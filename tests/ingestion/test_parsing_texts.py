@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ingestion.parsing import Format
 from ingestion.parsing.child import read
 from ingestion.parsing.cleaning import clean, is_clean
 from ingestion.parsing.decoding import decode
+from ingestion.parsing.markdown import markdown_elements
 from ingestion.types import Element, ElementKind, ParsedDocument
 from tests.ingestion.sample_files import write
 
@@ -287,3 +289,13 @@ def test_a_page_of_scripts_has_no_text(tmp_path: Path) -> None:
     with pytest.raises(ParseError) as caught:
         parsed(tmp_path, Format.HTML, "<html><script>app()</script></html>")
     assert caught.value.code == "no_text"
+
+
+def test_a_block_of_nothing_but_markup_is_left_as_it_is_at_once() -> None:
+    began = time.monotonic()
+    (element,) = markdown_elements("*_`[" * 200_000)
+    assert element.text == "*_`[" * 200_000
+    assert time.monotonic() - began < 5
+
+    (element,) = markdown_elements("Some *words* and `code`. " * 2_000)
+    assert element.text.startswith("Some words and code. Some")

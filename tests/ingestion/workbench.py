@@ -106,7 +106,9 @@ def start_worker(data: Path, redis: str) -> processes.Process:
         "INFERENCE_URL": site.INFERENCE_URL,
         "INGEST_LEASE_SECONDS": "2",
     }
-    service = processes.worker_service(data / "run", is_healthy=lambda: nudges.worker_answers(1.0))
+    service = processes.worker_service(
+        is_healthy=lambda: nudges.worker_answers(1.0), beat_folder=data / "run"
+    )
     process = processes.Process(service, env=environment, log=data / "worker.log")
     if not process.wait_until_healthy(60):
         process.stop()

@@ -65,11 +65,9 @@ class Command(BaseCommand):
             started = [site.start(service) for service in backing]
             self._prepare_database()
             web = site.start(processes.web_service(options["port"], host=options["host"]))
-            site.start(
-                processes.worker_service(
-                    site.data_dir / "run", is_healthy=supervisor.worker_answers
-                )
-            )
+            site.start(processes.worker_service(is_healthy=supervisor.worker_answers))
+            site.start(processes.upkeep_service(is_healthy=supervisor.worker_answers))
+            site.start(processes.beat_service(site.data_dir / "run"))
             site.announce(
                 WEB_URL=url,
                 REDIS_URL=settings.REDIS_URL,
