@@ -49,6 +49,8 @@ READ_AHEAD_BYTES = 1024 * 1024
 # embedded by then is stored.
 TURN_SECONDS = 600.0
 MAX_CRASHES = 3
+# Workers that die set no document aside, but somebody should look why.
+ALARMING_CLAIMS = 10
 RETRY_SECONDS = (15.0, 120.0)
 DETAIL_CHARACTERS = 4_000
 
@@ -106,6 +108,8 @@ class _Turn:
         lease = self._claim(document_id)
         if lease is None:
             return False
+        if (claims := lease.document.claims) % ALARMING_CLAIMS == 0:
+            logger.warning("document %d was taken %d times by now", document_id, claims)
         job = _Job(lease)
         self._jobs.append(job)
         self._keeper.hold(job.lease)

@@ -117,7 +117,7 @@ def documents(count: int, *, seed: int) -> list[tuple[str, bytes]]:
 def hostile(*, seed: int) -> list[tuple[str, bytes]]:
     """Files that a reader must refuse, or read in spite of it, in seconds and little memory."""
     chance = random.Random(f"hostile {seed}")
-    zeros = {"word/media/zeros.bin": bytes(200 * 2**20)}
+    zeros = {"word/media/zeros.bin": bytes(100 * 2**20)}
     entities = "".join(
         f'<!ENTITY l{n} "{f"&l{n - 1};" * 10 if n else "lol" * 10}">' for n in range(10)
     )
@@ -132,7 +132,7 @@ def hostile(*, seed: int) -> list[tuple[str, bytes]]:
     locked = sample_files.pdf([[sample_files.Line("secret")]], user_password="key")
     return [
         ("zip bomb.docx", sample_files.docx(sample_files.p("a"), extra=zeros)),
-        ("long text.docx", sample_files.docx(sample_files.p("word " * 8_000_000))),
+        ("long text.docx", sample_files.docx(sample_files.p("word " * 4_000_000))),
         ("entities.docx", sample_files.docx(sample_files.p("before &l9;"), prologue=bomb)),
         ("cycle of pages.pdf", cycle),
         ("cut.pdf", whole[: len(whole) // 2]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from search.types import Trace
 from tests.faults.canary import files_with_text, files_with_vector
 from tests.faults.report import report
 from tests.faults.scale import campaign
-from tests.ingestion.workbench import assert_complete, store, upload
+from tests.ingestion.workbench import assert_complete, upload
 
 pytestmark = [
     pytest.mark.services,
@@ -40,12 +40,9 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingestion.nudges.nudge_waiting", lambda: 0)
     monkeypatch.setattr(restore, "LAST_QUESTIONS_SECONDS", 0.0)
-    yield
-    for generation in IndexGeneration.objects.all():
-        store().drop(generation.collection_name)
 
 
 def canary(chance: random.Random) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ from django.contrib.auth.models import User
 from inference.client import InferenceClient
 from ingestion import pipeline, restore, services
 from ingestion.conf import ingestion_settings
-from ingestion.models import Chunk, Corpus, Document, IndexGeneration
+from ingestion.models import Chunk, Corpus, Document
 from ingestion.verification.run import verify
 from tests.faults.drift import KINDS
 from tests.faults.report import report
 from tests.faults.scale import campaign
-from tests.ingestion.workbench import PAGE, assert_complete, store, upload
+from tests.ingestion.workbench import PAGE, assert_complete, upload
 
 pytestmark = [
     pytest.mark.services,
@@ -38,13 +38,10 @@ TOPICS = (
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker takes what is repaired, and questions that are under way are not waited for."""
     monkeypatch.setattr("ingestion.nudges.nudge_waiting", lambda: 0)
     monkeypatch.setattr(restore, "LAST_QUESTIONS_SECONDS", 0.0)
-    yield
-    for generation in IndexGeneration.objects.all():
-        store().drop(generation.collection_name)
 
 
 def make_site(owner: User, *, corpora: int = 2) -> list[Document]:

@@ -13,13 +13,13 @@ from django.contrib.auth.models import User
 
 from ingestion import pipeline, services
 from ingestion.conf import ingestion_settings
-from ingestion.models import Chunk, Corpus, Document, IndexGeneration
+from ingestion.models import Chunk, Corpus, Document
 from ingestion.verification.run import verify
 from tests.faults.mixed import documents
 from tests.faults.report import report
 from tests.faults.running import Uploader, running_site, unfinished, wait_until_finished
 from tests.faults.scale import campaign
-from tests.ingestion.workbench import assert_complete, store
+from tests.ingestion.workbench import assert_complete
 
 pytestmark = [
     pytest.mark.services,
@@ -101,13 +101,7 @@ def test_no_kill_loses_or_doubles_anything(alice: User, tmp_data: Path, count: i
         seconds_disturbed=round(disturbed, 1),
         seconds_calm=round(time.monotonic() - began, 1),
     )
-    drop_all()
 
 
 def upload(corpus: Corpus, name: str, content: bytes) -> None:
     services.receive(corpus=corpus, person=None, name=name, content=io.BytesIO(content))
-
-
-def drop_all() -> None:
-    for generation in IndexGeneration.objects.all():
-        store().drop(generation.collection_name)
