@@ -38,6 +38,6 @@ def _retrieve(question: str, corpora: Sequence[Corpus], on_stage: Callable[[str]
         question,
         corpora=corpora,
         settings=retrieval_settings(corpora),
-        services=search_services(),
+        services=search_services(remember=True),
         on_stage=on_stage,
     )

@@ -336,6 +336,8 @@ def _rerank_parts(
     milliseconds = trace["stage_timings_ms"].get("rerank")
     time = f" in {duration(milliseconds)}" if milliseconds is not None else ""
     parts = [f"{count} reranked{where}{time}"]
+    if report.get("remembered"):
+        parts.append(f"{report['remembered']} scored before")
     if report["truncated"]:
         parts.append(f"{report['truncated']} truncated")
     if report.get("place_weight"):

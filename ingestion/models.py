@@ -667,6 +667,7 @@ class Deletion(models.Model):
         "vectors": ("vector", "vectors"),
         "words": ("keyword entry", "keyword entries"),
         "answers": ("quoting answer", "quoting answers"),
+        "scores": ("remembered score", "remembered scores"),
     }
 
     document_id = models.BigIntegerField(null=True, blank=True)

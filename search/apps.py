@@ -8,3 +8,10 @@ class SearchConfig(AppConfig):
 
     name = "search"
     verbose_name = "Search"
+
+    def ready(self) -> None:
+        """Have cached scores go with their document."""
+        from ingestion import holders
+        from search.score_cache import KeptScores
+
+        holders.register(KeptScores())

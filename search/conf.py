@@ -13,6 +13,7 @@ from ingestion.conf import ingestion_settings
 from ingestion.models import Corpus
 from ingestion.vectors import shared_store
 from search.pipeline import SearchServices
+from search.score_cache import shared_cache
 from search.types import RetrievalSettings
 
 # What a corpus may set for itself.
@@ -48,11 +49,16 @@ def _own(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {name: stored[name] for name in OF_A_CORPUS if name in stored}
 
 
-def search_services() -> SearchServices:
-    """The running processes as the settings name them now; connections are kept and shared."""
+def search_services(*, remember: bool = False) -> SearchServices:
+    """The running processes as the settings name them now; connections are kept and shared.
+
+    Args:
+        remember: whether scores that the reranker gave before are used again.
+    """
     ingestion = ingestion_settings()
     return SearchServices(
         inference=shared_client(settings.EMBED_URL, settings.RERANK_URL),
         vectors=shared_store(ingestion),
         lexical_dir=ingestion.lexical_dir,
+        scores=shared_cache(settings.REDIS_URL) if remember else None,
     )

@@ -28,6 +28,7 @@ from search import rerank as reranking
 from search.arms import Found, QuestionVector, Scope
 from search.errors import InvalidSettings
 from search.fusion import fuse, fuse_weighted
+from search.score_cache import Remembering, ScoreCache
 from search.types import (
     Candidate,
     Degradation,
@@ -63,11 +64,15 @@ class ModelServer(arms.Embedder, reranking.Reranker, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SearchServices:
-    """What retrieval talks to; the one seam at which tests put stand-ins."""
+    """What retrieval talks to; the one seam at which tests put stand-ins.
+
+    scores: what a reranker said before; None where every question shall be measured.
+    """
 
     inference: ModelServer
     vectors: arms.VectorSearch
     lexical_dir: Path
+    scores: ScoreCache | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,10 +371,14 @@ def _rerank(
     )
     pairs = f"{planned} of {len(pool)}" if planned else f"up to {len(pool)}"
     tell(f"Reranking {pairs} passages{f' on {model.device}' if model else ''}…")
+    documents = [passages[candidate.chunk_id].document_id for candidate in pool]
+    read = list(zip(documents, texts, strict=False))
+    cache = run.services.scores if model else None
+    known = cache.known(model, run.question, read) if cache and model else {}
     scored = reranking.score(
         run.question,
         texts,
-        reranker=run.services.inference,
+        reranker=Remembering(run.services.inference, known),
         model=model,
         budget_seconds=budget_seconds,
         limit_seconds=max(seconds_left, budget_seconds),
@@ -378,10 +387,18 @@ def _rerank(
     if scored.error is not None:
         logger.warning("reranking failed: %s", scored.error)
         problem = degraded.not_reranked(scored.error, reranked=len(scored.scores), pool=len(pool))
+    fresh = [
+        (document, text, score)
+        for (document, text), score in zip(read, scored.scores, strict=False)
+        if text not in known
+    ]
+    if cache and model:
+        cache.keep(model, run.question, fresh)
     calibration = model.calibration if model else Calibration()
     report = RerankReport(
         candidates=len(pool),
         reranked=len(scored.scores),
+        remembered=len(scored.scores) - len(fresh),
         truncated=sum(score.truncated for score in scored.scores),
         model=model.model_id if model else "",
         device=model.device if model else "",

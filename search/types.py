@@ -129,7 +129,7 @@ class RerankReport:
     place_weight: logits that the fused place counted per unit of ln(rank); 0 where the
     reranker decided alone. threshold: the relevance below which this reranker's best passage is
     doubtful; None where that was not measured. chosen: why it was this reranker, where nobody
-    named one.
+    named one. remembered: of those reranked, how many had been scored for this question before.
     """
 
     candidates: int = 0
@@ -138,6 +138,7 @@ class RerankReport:
     model: str = ""
     device: str = ""
     chosen: str = ""
+    remembered: int = 0
     place_weight: float = 0.0
     threshold: float | None = None
 
