@@ -43,6 +43,10 @@ class ScoreCache:
             url, socket_timeout=WAIT_SECONDS, socket_connect_timeout=WAIT_SECONDS
         )
 
+    def close(self) -> None:
+        """Close the connections; a later use opens new ones."""
+        self._redis.close()
+
     def known(
         self, model: ModelInfo, question: str, passages: Sequence[tuple[int, str]]
     ) -> dict[str, RerankScore]:
@@ -180,7 +184,7 @@ class Remembering:
         ]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=None)
 def shared_cache(url: str) -> ScoreCache:
     """The cache at an address; connections are kept and shared."""
     return ScoreCache(url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -20,9 +20,12 @@ MODEL = ModelInfo("some/model", "r1", "cpu", "float32", 512)
 
 
 @pytest.fixture
-def cache(redis_url: str) -> ScoreCache:
-    redis.Redis.from_url(redis_url).flushdb()
-    return ScoreCache(redis_url)
+def cache(redis_url: str) -> Iterator[ScoreCache]:
+    with redis.Redis.from_url(redis_url) as connection:
+        connection.flushdb()
+    kept = ScoreCache(redis_url)
+    yield kept
+    kept.close()
 
 
 def kept(cache: ScoreCache, *rows: tuple[int, str, float], question: str = "Why?") -> None:
