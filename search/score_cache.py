@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache
 from typing import cast
 
 import redis
@@ -184,7 +184,7 @@ class Remembering:
         ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def shared_cache(url: str) -> ScoreCache:
     """The cache at an address; connections are kept and shared."""
     return ScoreCache(url)
