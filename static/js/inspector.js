@@ -35,3 +35,7 @@ document.addEventListener("htmx:afterSettle", () => {
 });
 tellSliders();
 showFusion();
+// On a phone the result is not to be far below the knobs that make it.
+if (matchMedia("(max-width: 60rem)").matches && document.querySelector("tr[data-chunk]")) {
+  document.querySelector("[data-search-knobs]").open = false;
+}
