@@ -75,7 +75,7 @@ def _asked(request: HttpRequest, person: User) -> HttpResponse:
                 person=person,
                 corpora=list(form.cleaned_data["corpora"]),
                 settings=form.settings(),
-                services=search_services(),
+                services=search_services(remember=True),
                 before=before,
             )
         except SearchError as exc:

@@ -50,6 +50,7 @@ def recut(
             trace.rerank,
             candidates=len(inside),
             reranked=len(ranked),
+            remembered=min(trace.rerank.remembered, len(ranked)),
             truncated=sum(c.truncated for c in ranked),
             threshold=trace.rerank.threshold if threshold is None else threshold,
         ),

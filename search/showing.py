@@ -141,6 +141,8 @@ def summary_line(trace: Trace) -> str:
     if report.reranked:
         where = f" on {report.device}" if report.device else ""
         parts.append(f"{report.reranked} reranked{where} by {report.model or 'a reranker'}")
+        if report.remembered:
+            parts.append(f"{report.remembered} scored before")
         if report.truncated:
             parts.append(f"{report.truncated} truncated")
         if report.place_weight:

@@ -52,8 +52,8 @@ def foxes(library: Library, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> 
         *(f"=A red fox number {n} {'red ' * (n % 4)}{'jumps ' * (n % 7)}" for n in range(12)),
         heading_path="Animals › Foxes",
     )
-    monkeypatch.setattr(inspector_views, "search_services", lambda: library.services)
-    monkeypatch.setattr("chat.conf.search_services", lambda: library.services)
+    monkeypatch.setattr(inspector_views, "search_services", lambda **_: library.services)
+    monkeypatch.setattr("chat.conf.search_services", lambda **_: library.services)
     return library
 
 
