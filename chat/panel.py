@@ -23,6 +23,7 @@ _WHY_NOT_RERANKED = {
     DegradedCode.RERANKER_LATE: "the reranker did not answer in time",
     DegradedCode.RERANKER_FAILED: "the reranker reported an error",
     DegradedCode.RERANKER_SCRIPT: "the reranker was not trained on this script",
+    DegradedCode.RERANKER_FLAT: "the reranker gave every passage the same score",
 }
 _STAGES = {
     "bm25": "Keyword search",

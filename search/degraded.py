@@ -82,6 +82,15 @@ def unread_script(script: str, languages: Sequence[str]) -> Degradation:
     )
 
 
+def flat_scores() -> Degradation:
+    """The reranker tells no passage from another, so it is broken or no reranker at all."""
+    return Degradation(
+        DegradedCode.RERANKER_FLAT,
+        "Not reranked: the reranker gave every passage the same score. The order is that of "
+        "fusion. The administrator can set RERANKER to another model.",
+    )
+
+
 def not_reranked(error: InferenceError, *, reranked: int, pool: int) -> Degradation:
     """The reranker failed, before the first passage or on the way."""
     code, what, remedy = _reason(error, "reranker")
@@ -92,7 +101,7 @@ def not_reranked(error: InferenceError, *, reranked: int, pool: int) -> Degradat
             "the order of fusion.",
         )
     if code is DegradedCode.NO_RERANKER:
-        return no_reranker(what)
+        return no_reranker(str(error) or what)
     return Degradation(code, f"Not reranked: {what}. The order is that of fusion. {remedy}")
 
 

@@ -33,6 +33,7 @@ class DegradedCode(StrEnum):
     RERANKER_LATE = "reranker_late"
     RERANKER_FAILED = "reranker_failed"
     RERANKER_SCRIPT = "reranker_script"
+    RERANKER_FLAT = "reranker_flat"
     LOW_RELEVANCE = "low_relevance"
     EMBEDDER_UNREACHABLE = "embedder_unreachable"
     EMBEDDER_CHANGED = "embedder_changed"

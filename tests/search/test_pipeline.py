@@ -186,7 +186,8 @@ def test_a_slow_cpu_leaves_the_rest_unread_without_calling_it_degraded(
 
     library.models.rerank = slow  # type: ignore[assignment, method-assign]
 
-    trace = ask(library, corpus, settings=replace(DEFAULT, rerank_budget_ms=200))
+    settings = replace(DEFAULT, rerank_budget_ms=200)
+    trace = ask(library, corpus, settings=settings, question="pump number 39")
 
     read = [c for c in trace.candidates if c.rerank_rank]
     assert 1 <= len(read) < 40
@@ -395,7 +396,7 @@ def test_reranking_that_was_switched_off_is_not_degraded(filled: Library, corpus
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (NoModel("none"), DegradedCode.NO_RERANKER),
+        (NoModel("Cohere refuses the key"), DegradedCode.NO_RERANKER),
         (ModelLoading("soon"), DegradedCode.RERANKER_LOADING),
         (InferenceUnreachable("refused"), DegradedCode.RERANKER_UNREACHABLE),
         (InferenceLate("late"), DegradedCode.RERANKER_LATE),
@@ -414,6 +415,21 @@ def test_a_reranker_that_fails_leaves_the_fused_order_and_says_why(
     assert codes(trace) == [code]
     assert trace.degraded[0].sentence.startswith("Not reranked: ")
     assert "The order is that of fusion." in trace.degraded[0].sentence
+    assert trace.rerank.reranked == 0
+
+
+def test_a_reranker_that_tells_nothing_apart_is_found_out(
+    library: Library, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.add(corpus, *(f"pump number {n}" for n in range(6)))
+    monkeypatch.setattr(library.models, "logit", lambda *_: 3.0)
+
+    trace = ask(library, corpus, question="pump")
+
+    assert codes(trace) == [DegradedCode.RERANKER_FLAT]
+    assert "same score" in trace.degraded[0].sentence
+    assert [c.rrf_rank for c in trace.candidates] == [1, 2, 3, 4, 5, 6]
+    assert all(c.rerank_logit is None for c in trace.candidates)
     assert trace.rerank.reranked == 0
 
 
