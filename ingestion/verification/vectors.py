@@ -62,8 +62,9 @@ def _generation(
     if collection is not None and collection.dimension not in (0, generation.dimension):
         yield Finding("wrong_dimension", subject, len(wanted), again)
         return
-    probe(generation, store)
     there = store.ids(name)
+    if wanted & there:
+        probe(generation, store)
     run.examined["vectors"] += len(there)
     # What became ready, or was deleted, while this looked is no finding.
     if missing := wanted - there:

@@ -38,11 +38,11 @@ def passages(document: Document) -> list[tuple[int, str, str]]:
     return [(n, path, hashlib.sha256(text.encode()).hexdigest()) for n, path, text in rows]
 
 
-@campaign(short=5, full=200)
+@campaign(short=3, full=200)
 def test_no_kill_loses_or_doubles_anything(alice: User, tmp_data: Path, count: int) -> None:
-    is_long = count > 5
+    is_long = count > 3
     chance = random.Random(SEED)
-    files = documents(count * 3 // 2 if is_long else 10, seed=SEED)
+    files = documents(count * 3 // 2 if is_long else 6, seed=SEED)
     own = ("inference", "web") if is_long else ("web",)
     targets = TARGETS if is_long else tuple(t for t in TARGETS if t != "inference")
     corpus = Corpus.objects.create(name="Killed", owner=alice)

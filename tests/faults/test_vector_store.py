@@ -41,13 +41,13 @@ pytestmark = [
 SEED = 20263
 
 
-@campaign(short=3, full=30)
+@campaign(short=2, full=30)
 def test_kills_of_chroma_are_mended_without_a_person(
     alice: User, tmp_data: Path, count: int
 ) -> None:
-    is_long = count > 3
+    is_long = count > 2
     chance = random.Random(SEED)
-    files = documents(count * 10 if is_long else 9, seed=SEED)
+    files = documents(count * 10 if is_long else 5, seed=SEED)
     corpus = Corpus.objects.create(name="Vectors", owner=alice)
     said: Counter[str] = Counter()
     questions = empty = 0
@@ -106,7 +106,7 @@ def test_kills_of_chroma_are_mended_without_a_person(
     )
 
 
-@campaign(short=2, full=40)
+@campaign(short=1, full=40)
 def test_a_collection_under_a_storm_of_kills_is_always_mended(
     alice: User, tmp_data: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ class Command(NeedsServices, BaseCommand):
     """Exit status 1 if anything is wrong and was not repaired."""
 
     help = "Compare files, passages, keyword indexes and Chroma with SQL, and repair them from it."
-    services = frozenset({"chroma", "redis"})
+    services = frozenset({"chroma"})
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """`--repair`, `--deep`, `--json`."""
