@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from django.conf import settings
 
@@ -24,20 +26,29 @@ def generation_settings() -> GenerationSettings:
     )
 
 
-def chat_services() -> ChatServices:
-    """The running processes as the settings name them now."""
+def chat_services(labels: tuple[tuple[str, str], ...] = ()) -> ChatServices:
+    """The running processes as the settings name them now.
+
+    Args:
+        labels: what documents must carry to be searched.
+    """
     return ChatServices(
-        retrieve=_retrieve,
+        retrieve=partial(_retrieve, labels=labels) if labels else _retrieve,
         generation=generation_settings(),
         sentences=shared_client(settings.EMBED_URL, settings.RERANK_URL),
     )
 
 
-def _retrieve(question: str, corpora: Sequence[Corpus], on_stage: Callable[[str], None]) -> Trace:
+def _retrieve(
+    question: str,
+    corpora: Sequence[Corpus],
+    on_stage: Callable[[str], None],
+    labels: tuple[tuple[str, str], ...] = (),
+) -> Trace:
     return retrieve(
         question,
         corpora=corpora,
-        settings=retrieval_settings(corpora),
+        settings=replace(retrieval_settings(corpora), labels=labels),
         services=search_services(remember=True),
         on_stage=on_stage,
     )

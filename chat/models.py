@@ -32,6 +32,9 @@ class Conversation(models.Model):
     )
     title = models.CharField(max_length=200, blank=True)
     corpora = models.ManyToManyField(Corpus, related_name="conversations", blank=True)
+    labels = models.JSONField(
+        default=list, blank=True, help_text="[[name, value], …] that documents must carry."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(default=timezone.now)
 

@@ -35,6 +35,7 @@ def ask(
     corpora: Sequence[Corpus],
     conversation: Conversation | None = None,
     despite_doubt: bool = False,
+    labels: Sequence[tuple[str, str]] | None = None,
 ) -> Turn:
     """Store a question as a PENDING turn; `chat.turns.start` then answers it.
 
@@ -47,6 +48,8 @@ def ask(
         corpora: what to search; all must be readable by the person.
         conversation: one of the person's own to go on with.
         despite_doubt: as for `chat.answering.write`.
+        labels: what documents must carry to be searched, from now on in this conversation; None
+            for what it has.
 
     Raises:
         QuestionRefused: something of this does not hold; nothing was stored.
@@ -72,6 +75,8 @@ def ask(
                 changed["title"] = title(question)
             Conversation.objects.filter(pk=conversation.pk).update(**changed)
         conversation.corpora.set(readable)
+        if labels is not None:
+            Conversation.objects.filter(pk=conversation.pk).update(labels=[*map(list, labels)])
         return Turn.objects.create(
             conversation=conversation, question=question, despite_doubt=despite_doubt
         )
@@ -110,6 +115,7 @@ def answer_once(
     corpora: Sequence[Corpus],
     services: ChatServices | None = None,
     tell: Tell = lambda name, data: None,
+    labels: Sequence[tuple[str, str]] = (),
 ) -> Draft:
     """Answer a question outside any conversation; nothing is stored. Blocking.
 
@@ -118,6 +124,7 @@ def answer_once(
         corpora: what the asking person may read; the caller has checked it.
         services: what to answer with; by default what the settings name.
         tell: called with each thing that happens, see `chat.answering`.
+        labels: what documents must carry to be searched.
 
     Returns:
         The answer with its sources and trace; its state is DONE or INTERRUPTED.
@@ -129,7 +136,7 @@ def answer_once(
 
     async def answer() -> None:
         await answering.write(
-            draft, corpora=corpora, services=services or chat_services(), tell=tell
+            draft, corpora=corpora, services=services or chat_services(tuple(labels)), tell=tell
         )
 
     asyncio.run(answer())

@@ -92,7 +92,7 @@ def start(turn: Turn, *, services: ChatServices | None = None) -> None:
     if turn.pk in _live:
         return
     live = _live[turn.pk] = _Live(turn.pk)
-    producing = live.produce(services or chat_services())
+    producing = live.produce(services)
     # An empty context: the task outlives the request that started it.
     live.task = asyncio.get_running_loop().create_task(producing, context=Context())
     live.task.add_done_callback(lambda _: _live.pop(turn.pk, None))
@@ -213,7 +213,7 @@ class _Live:
             if not fresh:
                 await changed.wait()
 
-    async def produce(self, services: ChatServices) -> None:
+    async def produce(self, services: ChatServices | None) -> None:
         """The whole life of the turn; never raises."""
         state, error = Turn.State.DONE, ""
         beating: asyncio.Task[None] | None = None
@@ -228,7 +228,7 @@ class _Live:
                 await answering.write(
                     self.draft,
                     corpora=job.corpora,
-                    services=services,
+                    services=services or chat_services(job.labels),
                     tell=self._tell,
                     history=job.history,
                     found=self._save_found,
@@ -333,6 +333,7 @@ class _Job:
     corpora: Sequence[Corpus]
     history: Sequence[Exchange]
     despite_doubt: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 def _claim(turn_id: int) -> _Job | None:
@@ -354,6 +355,7 @@ def _claim(turn_id: int) -> _Job | None:
         corpora=list(readable.filter(conversations=conversation)),
         history=[Exchange(question, answer) for question, answer in reversed(recent)],
         despite_doubt=turn.despite_doubt,
+        labels=tuple((name, value) for name, value in conversation.labels),
     )
 
 

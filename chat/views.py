@@ -23,6 +23,8 @@ from chat import fragments, pages, services, sse, turns
 from chat.errors import PassageGone, QuestionRefused
 from chat.forms import MAX_QUESTION_CHARACTERS, AskForm, RenameForm
 from chat.models import Conversation, Turn
+from ingestion import labels
+from ingestion.models import Corpus
 from search.inspector import inspection_of_answer
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ def _accept(request: Request, person: User | AnonymousUser) -> Turn | HttpRespon
                 question=form.cleaned_data["question"],
                 corpora=form.cleaned_data["corpora"],
                 conversation=held,
+                labels=labels.read_all(request.POST.getlist("labels")),
             )
         except QuestionRefused as exc:  # true a moment ago, no longer
             form.add_error("question", exc.sentence)
@@ -269,9 +272,14 @@ def _composer(
     if scope is None and held is not None:
         scope = set(held.corpora.values_list("pk", flat=True))
     choices = pages.corpus_choices(request.user, chosen=scope)
+    wanted = labels.read_all(request.POST.getlist("labels"))
+    if not wanted and held is not None:
+        wanted = tuple((name, value) for name, value in held.labels)
+    readable = Corpus.objects.readable_by(request.user)
     return {
         "conversation": held,
         "form": form,
+        "labels": labels.choices(readable, chosen=wanted) if choices else [],
         "corpora": sorted(choices, key=lambda choice: not choice.is_chosen),
         "can_ask": any(choice.ready for choice in choices),
         "max_characters": MAX_QUESTION_CHARACTERS,

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 
+from ingestion import labels
 from ingestion.models import Corpus
 
 
@@ -25,6 +26,33 @@ def add_person(parser: CommandParser) -> None:
         metavar="USERNAME",
         help="Act as this person (default: the first administrator).",
     )
+
+
+def add_labels(parser: CommandParser) -> None:
+    """Declare `--tag TAG` and `--where NAME=VALUE`, each as often as wanted."""
+    parser.add_argument(
+        "--tag", action="append", default=[], metavar="TAG", help="Only documents with this tag."
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="Only documents whose metadata say so. Values of one name are alternatives.",
+    )
+
+
+def labels_of(options: Mapping[str, Any]) -> tuple[labels.Label, ...]:
+    """What `--tag` and `--where` say.
+
+    Raises:
+        CommandError: one is not written as it must be.
+    """
+    texts = [*(f"{labels.TAG}={tag}" for tag in options["tag"]), *options["where"]]
+    for text in texts:
+        if labels.read_one(text) is None:
+            raise CommandError(f"“{text}” is no filter. Write --tag TAG or --where NAME=VALUE.")
+    return labels.read_all(texts)
 
 
 def person(options: Mapping[str, Any]) -> User:

@@ -258,7 +258,7 @@ class LexicalIndex:
         with self._writer() as writer:
             writer.delete_documents_by_query(_of_document(document_id))
 
-    def search(self, question: str, *, k: int) -> list[Hit]:
+    def search(self, question: str, *, k: int, documents: Sequence[int] | None = None) -> list[Hit]:
         """The k passages with the highest BM25 score; any term of the question may match.
 
         The question is text, not a query language: no character in it has a meaning. Of
@@ -267,6 +267,7 @@ class LexicalIndex:
         Args:
             question: any text.
             k: how many at most, > 0.
+            documents: only passages of these; None for all. Scores are the same as without.
 
         Returns:
             At most k hits with scores > 0, best first; equal scores: lower chunk id first.
@@ -282,7 +283,10 @@ class LexicalIndex:
             searcher = self._searcher()
             if searcher is None or not terms:
                 return []
-            found = _best(searcher, _any_of(_rarest(terms, searcher)), k)
+            query = _any_of(_rarest(terms, searcher))
+            if documents is not None:
+                query = _within(query, documents)
+            found = _best(searcher, query, k)
             hits = [Hit(_chunk_id(searcher, address), float(score)) for score, address in found]
         hits.sort(key=lambda hit: (-hit.score, hit.chunk_id))
         return hits[:k]
@@ -429,6 +433,19 @@ def _any_of(terms: Sequence[str]) -> tantivy.Query:
             )
             for term in terms
         ]
+    )
+
+
+def _within(query: tantivy.Query, documents: Sequence[int]) -> tantivy.Query:
+    """The query, answered by these documents only, which add nothing to its scores."""
+    import tantivy
+
+    mine = tantivy.Query.boolean_query(
+        [(tantivy.Occur.Should, _of_document(document)) for document in documents]
+    )
+    unscored = tantivy.Query.const_score_query(mine, 0.0)
+    return tantivy.Query.boolean_query(
+        [(tantivy.Occur.Must, query), (tantivy.Occur.Must, unscored)]
     )
 
 

@@ -13,6 +13,7 @@ from django.core.paginator import Page, Paginator
 from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
 
+from ingestion import labels
 from ingestion.models import Corpus, CorpusQuerySet, Document, DocumentQuerySet
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Summary:
 
 def summarise(corpus: Corpus) -> Summary:
     """Count a corpus's documents in one query."""
-    counts = corpus.documents.exclude(state=State.DELETING).aggregate(
+    listed = Document.objects.filter(corpus=corpus).exclude(state=State.DELETING).newest()
+    counts = listed.aggregate(
         total=Count("pk"),
         ready=Count("pk", filter=FILTERS["ready"][1]),
         working=Count("pk", filter=FILTERS["working"][1]),
@@ -85,6 +87,7 @@ class Filter:
     state: str = ""
     name: str = ""
     page: int = 1
+    label: tuple[str, str] | None = None
 
     @classmethod
     def read(cls, values: dict[str, str]) -> Filter:
@@ -94,18 +97,32 @@ class Filter:
             state=state if state in FILTERS else "",
             name=values.get("q", "").strip()[:200],
             page=int(page) if page.isdecimal() and len(page) < 7 else 1,
+            label=labels.read_one(values.get("label", "")),
         )
+
+    @property
+    def label_key(self) -> str:
+        """The label as the address says it; empty for none."""
+        return labels.key(self.label) if self.label else ""
 
     @property
     def query(self) -> str:
         """This filter as a query string, with its question mark; empty when it is the default."""
-        values = {"state": self.state, "q": self.name, "page": self.page if self.page > 1 else ""}
+        values = {
+            "state": self.state,
+            "q": self.name,
+            "label": self.label_key,
+            "page": self.page if self.page > 1 else "",
+        }
         pairs = {name: value for name, value in values.items() if value}
         return f"?{urlencode(pairs)}" if pairs else ""
 
     def apply(self, documents: DocumentQuerySet) -> Page[Document]:
         """The page of documents, newest first; the nearest page there is."""
-        found = documents.exclude(state=State.DELETING).filter(FILTERS[self.state][1])
+        found = documents.exclude(state=State.DELETING).filter(FILTERS[self.state][1]).newest()
+        found = found.prefetch_related("labels")
+        if self.label:
+            found = found.labelled([self.label])
         if self.name:
             found = found.filter(Q(name__icontains=self.name) | Q(title__icontains=self.name))
         return Paginator(found, PAGE_SIZE).get_page(self.page)

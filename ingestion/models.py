@@ -8,6 +8,7 @@ remains to be done, and a worker takes it with one conditional UPDATE (`claim`).
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -124,6 +125,9 @@ class Corpus(models.Model):
         help_text="Knobs of the search that differ from the site's, by name.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    paused_at = models.DateTimeField(
+        null=True, blank=True, help_text="Set while its documents wait because a person said so."
+    )
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = CorpusQuerySet.as_manager()
@@ -299,8 +303,53 @@ class DocumentQuerySet(models.QuerySet["Document"]):
         )
 
     def searchable(self) -> DocumentQuerySet:
-        """Documents whose passages may be shown in an answer."""
-        return self.filter(state=Document.State.READY, enabled=True)
+        """Documents whose passages may be shown in an answer.
+
+        Of several versions the newest that is ready: the moment it is, by the one UPDATE that
+        makes it ready, its passages take the place of the earlier version's.
+        """
+        return self.filter(state=Document.State.READY, enabled=True).filter(~self._replaced())
+
+    def replaced(self) -> DocumentQuerySet:
+        """Earlier versions of documents whose later version is ready."""
+        return self.filter(self._replaced())
+
+    def newest(self) -> DocumentQuerySet:
+        """Documents without their replaced versions, as lists show them."""
+        return self.filter(~self._replaced())
+
+    @staticmethod
+    def _replaced() -> Exists:
+        later = Document.objects.filter(
+            lineage=OuterRef("lineage"),
+            version__gt=OuterRef("version"),
+            state=Document.State.READY,
+        )
+        return Exists(later.exclude(lineage=""))
+
+    def with_versions(self) -> DocumentQuerySet:
+        """These documents and all earlier versions of each."""
+        later = self.model.objects.filter(
+            pk__in=self.order_by().values("pk"),
+            lineage=OuterRef("lineage"),
+            version__gt=OuterRef("version"),
+        )
+        return Document.objects.filter(
+            Q(pk__in=self.order_by().values("pk")) | Q(Exists(later.exclude(lineage="")))
+        )
+
+    def labelled(self, labels: Iterable[tuple[str, str]]) -> DocumentQuerySet:
+        """Documents that carry, of each name among these labels, one of its values."""
+        wanted: dict[str, set[str]] = {}
+        for name, value in labels:
+            wanted.setdefault(name, set()).add(value)
+        found = self
+        for name, values in wanted.items():
+            fitting = DocumentLabel.objects.filter(
+                document=OuterRef("pk"), name=name, value__in=values
+            )
+            found = found.filter(Exists(fitting))
+        return found
 
     def unfinished(self) -> DocumentQuerySet:
         """Documents that still have work to be done on them."""
@@ -318,7 +367,7 @@ class DocumentQuerySet(models.QuerySet["Document"]):
         so are corpora being deleted, which go as a whole.
         """
         due = Q(retry_at=None) | Q(retry_at__lte=timezone.now())
-        return self.unfinished().filter(due)._fairly()
+        return self.unfinished().filter(due).unpaused()._fairly()
 
     def to_build(self) -> DocumentQuerySet:
         """Ready documents that a generation being built still lacks, in the same order."""
@@ -326,7 +375,12 @@ class DocumentQuerySet(models.QuerySet["Document"]):
 
     def _buildable(self) -> DocumentQuerySet:
         due = DocumentBuild.objects.due().filter(document=OuterRef("pk"))
-        return self.filter(Exists(due), state=Document.State.READY)
+        return self.filter(Exists(due), state=Document.State.READY).unpaused()
+
+    def unpaused(self) -> DocumentQuerySet:
+        """Without those of paused corpora; a deletion goes on all the same."""
+        paused = Corpus.objects.exclude(paused_at=None)
+        return self.exclude(~Q(state=Document.State.DELETING), corpus__in=paused)
 
     def _fairly(self) -> DocumentQuerySet:
         place = Window(
@@ -345,10 +399,10 @@ class DocumentQuerySet(models.QuerySet["Document"]):
         """Take the document for one worker, or return None if it is not to be had.
 
         One conditional UPDATE decides the race. Free means unfinished and without a
-        lease, or under one that ran out. `claims` is the fencing token of every later
-        write (`advance`, `finish`).
+        lease, or under one that ran out, and not of a paused corpus. `claims` is the fencing
+        token of every later write (`advance`, `finish`).
         """
-        return self.unfinished()._take(pk, lease_seconds=lease_seconds)
+        return self.unfinished().unpaused()._take(pk, lease_seconds=lease_seconds)
 
     def claim_to_build(self, pk: int, *, lease_seconds: int) -> DocumentBuild | None:
         """Take a ready document for the generation being built, or return None.
@@ -427,6 +481,14 @@ class Document(models.Model):
     sha256 = models.CharField(max_length=64)
     blob_key = models.CharField(max_length=32, unique=True, default=new_key, editable=False)
     enabled = models.BooleanField(default=True)
+    lineage = models.CharField(
+        max_length=32,
+        blank=True,
+        db_index=True,
+        editable=False,
+        help_text="The same for all versions of one document; empty where there is but one.",
+    )
+    version = models.PositiveIntegerField(default=1, editable=False)
 
     state = models.CharField(max_length=12, choices=State, default=State.RECEIVED)
     state_since = models.DateTimeField(default=timezone.now)
@@ -511,6 +573,64 @@ class Document(models.Model):
         for name, value in changes.items():
             setattr(self, name, value)
         return True
+
+
+class DocumentLabel(models.Model):
+    """A tag (its name is TAG) or a field of a document's metadata, which questions filter by."""
+
+    TAG = "tag"
+
+    document = models.ForeignKey(Document, on_delete=models.CASCADE, related_name="labels")
+    name = models.CharField(max_length=60)
+    value = models.CharField(max_length=200)
+
+    class Meta:
+        ordering = ["name", "value"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["document", "name", "value"], name="one_label_of_a_value"
+            )
+        ]
+        indexes = [models.Index(fields=["name", "value"])]
+
+    def __str__(self) -> str:
+        return self.value if self.name == self.TAG else f"{self.name}: {self.value}"
+
+
+class SourceFile(models.Model):
+    """A file of a folder that is brought into a corpus again and again, as it was last time.
+
+    `stamp` (time of change and size) saves reading what nobody touched, `sha256` tells whether
+    the content changed. A file that was refused has the reason as `error_code`. Archives have no
+    `document`: their files are documents.
+    """
+
+    corpus = models.ForeignKey(Corpus, on_delete=models.CASCADE, related_name="sources")
+    path = models.CharField(max_length=1000)
+    stamp = models.CharField(max_length=60)
+    sha256 = models.CharField(max_length=64, blank=True)
+    document = models.ForeignKey(
+        Document, null=True, on_delete=models.SET_NULL, related_name="sources"
+    )
+    error_code = models.CharField(max_length=40, blank=True)
+    is_watched = models.BooleanField(default=False)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["path"]
+        constraints = [
+            models.UniqueConstraint(fields=["corpus", "path"], name="one_source_of_a_path")
+        ]
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def error_sentence(self) -> str:
+        """Why the file was not taken; empty if it was."""
+        if not self.error_code:
+            return ""
+        return SENTENCES.get(self.error_code, SENTENCES["internal_error"])
 
 
 class DocumentBuildQuerySet(models.QuerySet["DocumentBuild"]):

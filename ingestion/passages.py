@@ -18,6 +18,7 @@ def resolve(
     *,
     corpora: Collection[Corpus],
     generations: Collection[int] | None = None,
+    labels: Iterable[tuple[str, str]] = (),
 ) -> dict[str, Passage]:
     """The passages of these ids that may be shown, by id.
 
@@ -31,6 +32,7 @@ def resolve(
         corpora: corpora that the asking person may read.
         generations: ids of those that were searched, which counts where another one became
             live meanwhile.
+        labels: what the documents must carry, see `DocumentQuerySet.labelled`.
     """
     searched = IndexGeneration.objects.filter(corpus__in=corpora)
     if generations is None:
@@ -41,7 +43,7 @@ def resolve(
         Chunk.objects.filter(
             pk__in=set(chunk_ids),
             generation__in=searched,
-            document__in=Document.objects.searchable(),
+            document__in=Document.objects.searchable().labelled(labels),
         )
     )
 

@@ -6,6 +6,7 @@ service. The work itself is in `pipeline.py` and `purge.py`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from django.db import transaction
-from django.db.models import Count, Min, Q
+from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
 
 from ingestion import archives, blobs, nudges, receipts
 from ingestion.conf import ingestion_settings
 from ingestion.errors import ParseError, UploadRefused
-from ingestion.models import Corpus, Document, new_key
+from ingestion.models import Corpus, Document, DocumentLabel, new_key
 from ingestion.parsing import Format, sniff
 
 if TYPE_CHECKING:
@@ -78,10 +79,19 @@ class Received:
     is_archive: bool = False
 
 
-def receive_all(*, corpus: Corpus, person: User | None, name: str, content: BinaryIO) -> Received:
+def receive_all(
+    *,
+    corpus: Corpus,
+    person: User | None,
+    name: str,
+    content: BinaryIO,
+    replace: bool = False,
+    earlier: Document | None = None,
+) -> Received:
     """Take a file in, or every file of a ZIP, each as a document of its own.
 
-    A file of a ZIP that is refused keeps no other from being taken. Arguments as `receive`.
+    A file of a ZIP that is refused keeps no other from being taken. Arguments as `receive`;
+    of a ZIP, files whose names occur once in it are new versions of documents of these names.
 
     Raises:
         UploadRefused: as `receive`; for a ZIP also `password` if all of it is encrypted.
@@ -90,21 +100,45 @@ def receive_all(*, corpus: Corpus, person: User | None, name: str, content: Bina
     draft = _draft(content, key)
     try:
         if _kind(draft.path, name) is not Format.ZIP:
-            document = _keep(draft, key, name, corpus=corpus, person=person)
-            return Received(documents=[(name, document)])
-        return _unpack(draft.path, corpus=corpus, person=person)
+            given = _Given(corpus, person, replace=replace, earlier=earlier)
+            return Received(documents=[(name, _keep(draft, key, name, given))])
+        return _unpack(draft.path, corpus=corpus, person=person, replace=replace)
     finally:
         draft.path.unlink(missing_ok=True)
 
 
-def receive(*, corpus: Corpus, person: User | None, name: str, content: BinaryIO) -> Document:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Where an upload goes and what it replaces, as `receive` has it."""
+
+    corpus: Corpus
+    person: User | None
+    replace: bool = False
+    earlier: Document | None = None
+
+
+def receive(
+    *,
+    corpus: Corpus,
+    person: User | None,
+    name: str,
+    content: BinaryIO,
+    replace: bool = False,
+    earlier: Document | None = None,
+) -> Document:
     """Take one file in: when this returns, its bytes and its row survive a power cut.
+
+    A new version answers from the moment it is ready; until then, and if it fails, the earlier
+    one does. It carries the earlier one's labels.
 
     Args:
         corpus: one that the person may edit; the caller has checked that.
         person: who uploads, for the record.
         name: what the file is called; only a label.
         content: the bytes, read once to the end.
+        replace: whether it is a new version of the one document of this name, if there is one
+            and not several.
+        earlier: the document of this corpus of which it is a new version, whatever its name.
 
     Raises:
         UploadRefused: `empty`, `too_large`, `disk_full`, `duplicate` (with the id of the
@@ -115,20 +149,26 @@ def receive(*, corpus: Corpus, person: User | None, name: str, content: BinaryIO
     key, name = new_key(), blobs.clean_name(name)
     draft = _draft(content, key)
     try:
-        return _keep(draft, key, name, corpus=corpus, person=person)
+        return _keep(draft, key, name, _Given(corpus, person, replace=replace, earlier=earlier))
     finally:
         draft.path.unlink(missing_ok=True)
 
 
-def _unpack(path: Path, *, corpus: Corpus, person: User | None) -> Received:
+def _unpack(path: Path, *, corpus: Corpus, person: User | None, replace: bool) -> Received:
     documents: list[tuple[str, Document]] = []
     refusals: list[Refusal] = []
     with archives.opened(path) as archive:
-        for member in archive.members():
+        members = archive.members()
+        named = Counter(blobs.clean_name(member.path) for member in members)
+        for member in members:
             try:
                 with archive.content(member) as content:
                     document = receive(
-                        corpus=corpus, person=person, name=member.path, content=content
+                        corpus=corpus,
+                        person=person,
+                        name=member.path,
+                        content=content,
+                        replace=replace and named[blobs.clean_name(member.path)] == 1,
                     )
             except UploadRefused as exc:
                 if exc.code in ("disk_full", "corpus_gone"):
@@ -157,11 +197,10 @@ def _kind(path: Path, name: str) -> Format:
         raise UploadRefused(str(exc), code=exc.code) from exc
 
 
-def _keep(
-    draft: blobs.Draft, key: str, name: str, *, corpus: Corpus, person: User | None
-) -> Document:
+def _keep(draft: blobs.Draft, key: str, name: str, given: _Given) -> Document:
     """Give a draft its place and its row, or leave nothing of it."""
     settings = ingestion_settings()
+    corpus = given.corpus
     kind = _kind(draft.path, name)
     if kind is Format.ZIP:
         raise UploadRefused("a ZIP", code="nested_archive")
@@ -177,18 +216,96 @@ def _keep(
             _refuse_duplicate(corpus, draft.sha256)
             document = Document.objects.create(
                 corpus=corpus,
-                uploaded_by=person,
+                uploaded_by=given.person,
                 name=name,
                 format=kind.value,
                 size_bytes=draft.size_bytes,
                 sha256=draft.sha256,
                 blob_key=key,
             )
+            if earlier := _earlier(given, document):
+                _follow(document, earlier)
     except BaseException:
         blobs.remove(settings.blobs_dir, key)
         raise
     _nudge_on_commit()
     return document
+
+
+def _earlier(given: _Given, document: Document) -> Document | None:
+    """The newest version of the document that this one replaces, if it replaces one."""
+    others = Document.objects.filter(corpus=given.corpus).exclude(pk=document.pk)
+    others = others.exclude(state=State.DELETING)
+    if given.earlier is not None:
+        return others.filter(pk=given.earlier.pk).first()
+    if not given.replace:
+        return None
+    named = others.filter(name=document.name).order_by("-version", "-pk")
+    lineages = {row.lineage or row.blob_key for row in named}
+    return named[0] if len(lineages) == 1 else None
+
+
+def _follow(document: Document, earlier: Document) -> None:
+    """Make a document the next version of another, with its labels."""
+    lineage = earlier.lineage or earlier.blob_key
+    if not earlier.lineage:
+        Document.objects.filter(pk=earlier.pk).update(lineage=lineage)
+    last = Document.objects.filter(lineage=lineage).aggregate(last=Max("version"))["last"]
+    document.lineage, document.version = lineage, last + 1
+    document.save(update_fields=["lineage", "version"])
+    DocumentLabel.objects.bulk_create(
+        DocumentLabel(document=document, name=label.name, value=label.value)
+        for label in earlier.labels.all()
+    )
+
+
+def stand_alone(*, document: Document) -> None:
+    """Make one version of a document a document of its own, which answers beside the others."""
+    Document.objects.filter(pk=document.pk).update(lineage="", version=1)
+
+
+def label(
+    *,
+    documents: DocumentQuerySet,
+    add: Sequence[tuple[str, str]],
+    remove: Sequence[tuple[str, str]] = (),
+    only: bool = False,
+) -> int:
+    """Give documents labels and take labels from them. Returns how many documents.
+
+    Args:
+        documents: those that the person may edit; the caller has checked that.
+        add, remove: (name, value) pairs.
+        only: whether they are to carry nothing but what is added.
+    """
+    with transaction.atomic():
+        pks = list(documents.order_by().values_list("pk", flat=True))
+        held = DocumentLabel.objects.filter(document__in=pks)
+        if only:
+            held.delete()
+        for name, value in remove:
+            held.filter(name=name, value=value).delete()
+        DocumentLabel.objects.bulk_create(
+            (
+                DocumentLabel(document_id=pk, name=name, value=value)
+                for pk in pks
+                for name, value in dict.fromkeys(add)
+            ),
+            ignore_conflicts=True,
+        )
+    return len(pks)
+
+
+def pause(*, corpus: Corpus) -> None:
+    """Let the documents of a corpus wait; what a worker is at now is finished, answers go on."""
+    Corpus.objects.filter(pk=corpus.pk, paused_at=None).update(paused_at=timezone.now())
+
+
+def resume(*, corpus: Corpus) -> None:
+    """Go on with the documents of a paused corpus."""
+    Corpus.objects.filter(pk=corpus.pk).update(paused_at=None)
+    Document.objects.filter(corpus=corpus).unfinished().update(nudged_at=None)
+    _nudge_on_commit()
 
 
 def retry(*, documents: DocumentQuerySet) -> int:
@@ -215,15 +332,16 @@ def retry(*, documents: DocumentQuerySet) -> int:
 def request_deletion(*, documents: DocumentQuerySet, person: User | None = None) -> int:
     """Hide documents at once and for good; workers purge what they left. Returns how many.
 
-    Each gets a receipt, on which the workers note what they removed from where. It wins over
-    a stage that is running: the worker's next write finds the row taken.
+    Earlier versions of a document go with it. Each gets a receipt, on which the workers note what
+    they removed from where. It wins over a stage that is running: the worker's next write finds
+    the row taken.
 
     Args:
         documents: those that the person may edit; the caller has checked that.
         person: who deletes, for the receipt.
     """
     with transaction.atomic():
-        going = Document.objects.filter(pk__in=documents.order_by().values("pk"))
+        going = documents.with_versions()
         going = going.exclude(state=State.DELETING)
         pks = list(going.select_for_update().values_list("pk", flat=True))
         going = Document.objects.filter(pk__in=pks)
@@ -275,6 +393,7 @@ def queue_state() -> dict[str, Any]:
     now = timezone.now()
     leased = Q(lease_until__gte=now)
     queued = Q(state__in=[s for s in Document.WORK_STATES if s != State.DELETING])
+    queued &= Q(corpus__paused_at=None)
     counts = Document.objects.aggregate(
         waiting=Count("pk", filter=queued & ~leased & Q(error_code="")),
         blocked=Count("pk", filter=queued & ~leased & ~Q(error_code="")),
@@ -306,6 +425,7 @@ def _put_back(draft: blobs.Draft, document: Document) -> Document:
 
 def _refuse_duplicate(corpus: Corpus, sha256: str) -> None:
     held = Document.objects.filter(corpus=corpus, sha256=sha256).exclude(state__in=NOT_HELD)
+    held = held.newest()
     pk = held.order_by("pk").values_list("pk", flat=True).first()
     if pk is not None:
         raise UploadRefused("same content", code="duplicate", document_id=pk)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from ingestion import index_views, viewer_views, views
+from ingestion import index_views, label_views, viewer_views, views
 
 app_name = "ingestion"
 urlpatterns = [
@@ -16,6 +16,8 @@ urlpatterns = [
     path("corpora/<int:corpus_id>/documents/retry/", views.retry, name="retry"),
     path("corpora/<int:corpus_id>/documents/delete/", views.delete, name="delete"),
     path("corpora/<int:corpus_id>/documents/enabled/", views.set_enabled, name="set_enabled"),
+    path("corpora/<int:corpus_id>/documents/labels/", label_views.edit_labels, name="labels"),
+    path("corpora/<int:corpus_id>/pause/", label_views.pause, name="pause"),
     path("corpora/<int:corpus_id>/queue/", views.queue, name="queue"),
     path("corpora/<int:corpus_id>/index/", index_views.index, name="index"),
     path("corpora/<int:corpus_id>/index/state/", index_views.index_state, name="index_state"),
@@ -23,6 +25,7 @@ urlpatterns = [
     path("corpora/<int:corpus_id>/index/rebuild/", index_views.rebuild, name="rebuild"),
     path("deletions/", views.deletions, name="deletions"),
     path("documents/<int:document_id>/", views.document, name="document"),
+    path("documents/<int:document_id>/alone/", label_views.stand_alone, name="stand_alone"),
     path("documents/<int:document_id>/viewer/", viewer_views.viewer, name="viewer"),
     path("documents/<int:document_id>/file/", views.original, name="original"),
 ]

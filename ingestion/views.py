@@ -29,7 +29,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 from django_htmx.middleware import HtmxDetails
 
-from ingestion import reader, services, uploads
+from ingestion import labels, reader, services, uploads
 from ingestion.errors import ACCEPTED_KINDS, UploadRefused
 from ingestion.forms import ACCEPTED, CorpusForm, DeleteCorpusForm
 from ingestion.listing import FAILED, FILTERS, PAGE_SIZE, Filter, corpora_of, summarise
@@ -178,6 +178,7 @@ def _table(request: HttpRequest, found: Corpus) -> dict[str, Any]:
         "summary": summary,
         "page": shown.apply(found.documents.all()),
         "filters": [(key, label, summary.count(key)) for key, (label, _) in FILTERS.items()],
+        "labels": labels.choices([found], chosen=[shown.label] if shown.label else []),
         "is_owner": found.owner_id == request.user.pk,
         "table_url": reverse("ingestion:documents", args=[found.pk]) + shown.query,
     }
@@ -223,7 +224,11 @@ def upload(request: HttpRequest, corpus_id: int) -> HttpResponse:
         if file is None:
             raise UploadRefused("no file in the request", code="no_file")
         received = services.receive_all(
-            corpus=found, person=person, name=file.name or "", content=_as_binary(file)
+            corpus=found,
+            person=person,
+            name=file.name or "",
+            content=_as_binary(file),
+            replace=request.POST.get("replace") == "1",
         )
     except UploadRefused as exc:
         sentence = _NO_FILE if exc.code == "no_file" else exc.sentence
@@ -250,7 +255,7 @@ def _as_binary(file: Any) -> BinaryIO:
     return binary
 
 
-def _chosen(request: HttpRequest, corpus_id: int) -> DocumentQuerySet:
+def chosen_documents(request: HttpRequest, corpus_id: int) -> DocumentQuerySet:
     """The documents of this corpus named in the request, as far as they may be changed.
 
     Raises Http404 when the corpus may not be changed, or when a name is not a number.
@@ -267,7 +272,7 @@ def _chosen(request: HttpRequest, corpus_id: int) -> DocumentQuerySet:
     return mine.filter(pk__in=[int(name) for name in names])
 
 
-def _changed(request: HttpRequest, corpus_id: int) -> HttpResponse:
+def documents_changed(request: HttpRequest, corpus_id: int) -> HttpResponse:
     """Tell the page that documents changed; whoever came from a document's page goes back."""
     address = reverse("ingestion:corpus", args=[corpus_id])
     if not _htmx(request):
@@ -281,23 +286,23 @@ def _changed(request: HttpRequest, corpus_id: int) -> HttpResponse:
 @require_POST
 def retry(request: HttpRequest, corpus_id: int) -> HttpResponse:
     """Set failed documents to work again from the beginning."""
-    chosen = _chosen(request, corpus_id).filter(state__in=FAILED)
+    chosen = chosen_documents(request, corpus_id).filter(state__in=FAILED)
     count = services.retry(documents=chosen)
     if count:
-        messages.success(request, f"{_documents(count)} will be tried again.")
+        messages.success(request, f"{count_documents(count)} will be tried again.")
     else:
         messages.warning(request, "Nothing to try again: none of these documents failed.")
     if "stay" in request.POST and len(request.POST.getlist("document")) == 1:
         return redirect("ingestion:document", request.POST["document"])
-    return _changed(request, corpus_id)
+    return documents_changed(request, corpus_id)
 
 
 @require_http_methods(["GET", "POST"])
 def delete(request: HttpRequest, corpus_id: int) -> HttpResponse:
     """GET asks whether, with counts; POST deletes."""
-    chosen = _chosen(request, corpus_id)
+    chosen = chosen_documents(request, corpus_id)
     if request.method == "GET":
-        facts = chosen.aggregate(
+        facts = chosen.with_versions().aggregate(
             pages=Coalesce(Sum("pages"), 0), passages=Coalesce(Sum("chunk_count"), 0)
         )
         context = facts | {
@@ -309,26 +314,31 @@ def delete(request: HttpRequest, corpus_id: int) -> HttpResponse:
         return render(request, f"ingestion/{name}", context)
     count = services.request_deletion(documents=chosen, person=_person(request))
     if count:
-        messages.success(request, f"{_documents(count)} deleted; answers no longer rest on them.")
+        messages.success(
+            request, f"{count_documents(count)} deleted; answers no longer rest on them."
+        )
     else:
         messages.warning(request, "There was nothing left to delete.")
     if "from_document" in request.POST:
         return _go_to(request, reverse("ingestion:corpus", args=[corpus_id]))
-    return _changed(request, corpus_id)
+    return documents_changed(request, corpus_id)
 
 
 @require_POST
 def set_enabled(request: HttpRequest, corpus_id: int) -> HttpResponse:
     """Let answers rest on a document, or not, without deleting it."""
     enabled = request.POST.get("enabled") == "1"
-    chosen = _chosen(request, corpus_id)
-    chosen.update(enabled=enabled)
+    chosen = chosen_documents(request, corpus_id)
+    count = chosen.update(enabled=enabled)
+    if count > 1:
+        answers = "can be used in answers again" if enabled else "left out of answers from now on"
+        messages.success(request, f"{count_documents(count)} {answers}.")
     if "stay" in request.POST and len(request.POST.getlist("document")) == 1:
         return redirect("ingestion:document", request.POST["document"])
-    return _changed(request, corpus_id)
+    return documents_changed(request, corpus_id)
 
 
-def _documents(count: int) -> str:
+def count_documents(count: int) -> str:
     return "1 document" if count == 1 else f"{count} documents"
 
 
@@ -344,8 +354,11 @@ def _number(values: dict[str, str], name: str) -> int | None:
 def document(request: HttpRequest, document_id: int) -> HttpResponse:
     """A document's text, one part at a time, beside its passages; one may be marked."""
     person = _person(request)
-    readable = Document.objects.readable_by(person).select_related("corpus", "corpus__owner")
-    found = get_object_or_404(readable, pk=document_id)
+    readable = Document.objects.readable_by(person)
+    found = get_object_or_404(
+        readable.select_related("corpus", "corpus__owner").prefetch_related("labels"),
+        pk=document_id,
+    )
     values = request.GET.dict()
     chunk = None
     if "chunk" in values:
@@ -362,12 +375,20 @@ def document(request: HttpRequest, document_id: int) -> HttpResponse:
     target = _htmx(request).target if _wants_fragment(request) else None
     if target == "reader":
         return render(request, "ingestion/_reader.html", context)
+    context["versions"] = _versions(readable, found)
     context["passages"] = _passages(found, chunk=chunk, page=_number(values, "passages"))
     if target == "passages":
         return render(request, "ingestion/_passages.html", context)
     if target == "document-state":
         return _document_state(request, context)
     return render(request, "ingestion/document.html", context)
+
+
+def _versions(readable: DocumentQuerySet, found: Document) -> list[Document]:
+    """All versions of a document, the newest first; nothing where there is but one."""
+    if not found.lineage:
+        return []
+    return list(readable.filter(lineage=found.lineage).order_by("-version"))
 
 
 def _document_state(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:

@@ -62,9 +62,32 @@ class VectorSearch(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Within:
+    """The documents that a filter leaves of a corpus, where they are few.
+
+    documents: their ids. chunk_ids, vectors: (n,) and (n, d) of all their passages, for an exact
+    search: an approximate index that is asked for everything and filtered afterwards would miss
+    them.
+    """
+
+    documents: Sequence[int]
+    chunk_ids: Sequence[str]
+    vectors: NDArray[np.float32]
+
+    def nearest(self, vector: NDArray[np.float32], *, k: int) -> list[Hit]:
+        """The k passages of highest cosine similarity, best first; ties: lower id first."""
+        similarity = self.vectors @ vector
+        hits = [Hit(key, float(one)) for key, one in zip(self.chunk_ids, similarity, strict=True)]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))[:k]
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One corpus with the indexes of the generation that is searched."""
+    """One corpus with the indexes of the generation that is searched.
+
+    `within` is set where a filter leaves few of its documents.
+    """
 
     generation_id: int
     corpus: str
@@ -73,6 +96,7 @@ class Scope:
     collection: str
     dimension: int
     embedding_revision: str
+    within: Within | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +145,9 @@ def search_keywords(question: str, scopes: Sequence[Scope], *, k: int) -> Found:
     failed: list[str] = []
     for scope in scopes:
         try:
-            lists.append(open_index(scope.lexical_folder, scope.language).search(question, k=k))
+            index = open_index(scope.lexical_folder, scope.language)
+            documents = scope.within.documents if scope.within else None
+            lists.append(index.search(question, k=k, documents=documents))
         except LexicalIndexError as exc:
             logger.warning("keyword search in corpus %s failed: %s", scope.corpus, exc)
             failed.append(scope.corpus)
@@ -155,7 +181,9 @@ def search_meaning(
     started = time.perf_counter()
     fitting = [scope for scope in scopes if _same_model(scope, len(vector), revision)]
     jobs = [
-        threads.submit(
+        threads.submit(scope.within.nearest, vector, k=k)
+        if scope.within
+        else threads.submit(
             vectors.search, scope.collection, vector, k=k, timeout_seconds=VECTORS_SECONDS
         )
         for scope in fitting

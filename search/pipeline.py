@@ -20,12 +20,13 @@ from django.db.models import Exists, OuterRef
 
 from inference.errors import InferenceError
 from inference.types import Calibration, ServerInfo
+from ingestion.embeddings import from_bytes
 from ingestion.models import Corpus, Document, IndexGeneration
 from ingestion.passages import resolve
 from ingestion.types import Passage, passage_text
 from search import arms, degraded
 from search import rerank as reranking
-from search.arms import Found, QuestionVector, Scope
+from search.arms import Found, QuestionVector, Scope, Within
 from search.errors import InvalidSettings
 from search.fusion import fuse, fuse_weighted
 from search.score_cache import Remembering, ScoreCache
@@ -47,6 +48,9 @@ INFO_SECONDS = 2.0
 OVERFETCH = (2, 16)
 MAX_FETCH = 2000
 MAX_K = 1000
+# What a filter leaves is searched exactly up to this: 15 MB of vectors read from SQL.
+MAX_WITHIN_DOCUMENTS = 1000
+MAX_WITHIN_PASSAGES = 20_000
 MAX_SCOPE_THREADS = 8
 SCRIPT_TEXTS = 5  # of the best passages tell which script the corpus is in
 
@@ -135,7 +139,7 @@ def retrieve(
     question = question.encode(errors="replace").decode().strip()
     scopes: list[Scope] = []
     if question and corpora:
-        scopes = _scopes(corpora, services.lexical_dir, generation)
+        scopes = _scopes(corpora, services.lexical_dir, generation, labels=settings.labels)
     if not scopes:
         return Trace(question, settings, [], {}, {"total": _ms_since(started)}, [])
 
@@ -224,10 +228,14 @@ def _check(settings: RetrievalSettings) -> None:
 
 
 def _scopes(
-    corpora: Sequence[Corpus], lexical_dir: Path, chosen: IndexGeneration | None
+    corpora: Sequence[Corpus],
+    lexical_dir: Path,
+    chosen: IndexGeneration | None,
+    *,
+    labels: Sequence[tuple[str, str]] = (),
 ) -> list[Scope]:
     """The live generations of those corpora that have a searchable document, or the chosen one."""
-    searchable = Document.objects.searchable().filter(corpus=OuterRef("corpus"))
+    searchable = Document.objects.searchable().labelled(labels).filter(corpus=OuterRef("corpus"))
     found = IndexGeneration.objects.filter(Exists(searchable), corpus__in=corpora)
     if chosen is None:
         found = found.filter(state=IndexGeneration.State.LIVE)
@@ -242,9 +250,23 @@ def _scopes(
             collection=generation.collection_name,
             dimension=generation.dimension,
             embedding_revision=generation.embedding_revision,
+            within=_within(generation, labels) if labels else None,
         )
         for generation in found.select_related("corpus").order_by("corpus_id")
     ]
+
+
+def _within(generation: IndexGeneration, labels: Sequence[tuple[str, str]]) -> Within | None:
+    """What a filter leaves of a corpus; None where that is so much that over-fetching does."""
+    documents = Document.objects.searchable().labelled(labels).filter(corpus=generation.corpus_id)
+    pks = list(documents.values_list("pk", flat=True)[: MAX_WITHIN_DOCUMENTS + 1])
+    chunks = generation.embedded(generation.chunks.filter(document__in=pks))
+    if len(pks) > MAX_WITHIN_DOCUMENTS or chunks.count() > MAX_WITHIN_PASSAGES:
+        return None
+    rows = list(chunks.order_by("pk").values_list("pk", "embedding"))
+    stored = [bytes(one) for _, one in rows if one is not None]
+    vectors = from_bytes(stored, dimension=generation.dimension)
+    return Within(pks, [pk for pk, _ in rows], vectors)
 
 
 def _server_info(inference: ModelServer) -> ServerInfo | None:
@@ -279,7 +301,7 @@ def _search(run: _Run) -> _Hits:
         ids = [hit.chunk_id for hit in (*keywords.hits, *meaning.hits)]
         # Of the generations that were searched: another one may have become live since.
         searched = [scope.generation_id for scope in run.scopes]
-        passages = resolve(ids, corpora=run.corpora, generations=searched)
+        passages = resolve(ids, corpora=run.corpora, generations=searched, labels=settings.labels)
         hits = _Hits(
             keywords=_shown(keywords, passages, settings.bm25_k),
             meaning=_shown(meaning, passages, settings.dense_k),

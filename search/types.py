@@ -70,6 +70,7 @@ class RetrievalSettings:
         allows. What replays an answer whose reranking ran out of time.
     threshold: relevance, 0 to 1, below which the best passage is doubtful; None for the
         reranker's own.
+    labels: (name, value) that documents must carry to be searched: of each name one of the values.
     """
 
     bm25_k: int = 50
@@ -83,12 +84,14 @@ class RetrievalSettings:
     rerank_budget_ms: int = 2000
     rerank_at_most: int = 0
     threshold: float | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RetrievalSettings:
         """Read what `asdict` wrote, in this version or an earlier one."""
         fusion = Fusion(value.get("fusion", Fusion.RRF))
-        return cls(**{**value, "fusion": fusion})
+        labels = tuple((str(name), str(one)) for name, one in value.get("labels", ()))
+        return cls(**{**value, "fusion": fusion, "labels": labels})
 
 
 @dataclass(frozen=True, slots=True)

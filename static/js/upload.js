@@ -84,6 +84,7 @@ function send({ file, item }) {
   const request = new XMLHttpRequest();
   const body = new FormData();
   body.append("file", file);
+  if (form.elements.replace.checked) body.append("replace", "1");
   request.upload.onprogress = ({ loaded, total }) => {
     item.querySelector("progress").value = loaded / total;
     show(item, loaded < total ? `${size(loaded)} of ${size(total)}` : "Storing …");

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from inference.errors import InferenceError
 from inference.types import ModelInfo, RerankScore, ServerInfo
+from ingestion.embeddings import to_bytes
 from ingestion.errors import VectorStoreError
 from ingestion.lexical import LexicalEntry, LexicalIndex
 from ingestion.models import Chunk, Corpus, Document, IndexGeneration
@@ -171,6 +172,7 @@ class Library:
         for ordinal, text in enumerate(texts):
             self.made += 1
             chunk_id = f"p{self.made:03}"
+            read = passage_text(heading_path=heading_path, text=text)
             Chunk.objects.create(
                 id=chunk_id,
                 document=document,
@@ -182,8 +184,8 @@ class Library:
                 page_to=ordinal + 1,
                 spans=[[0, ordinal, ordinal + len(text)]],
                 tokens=len(text.split()),
+                embedding=to_bytes(embed(read)[None])[0],
             )
-            read = passage_text(heading_path=heading_path, text=text)
             entries.append(LexicalEntry(chunk_id, read))
             self.vectors.add(generation.collection_name, chunk_id, embed(read))
         self.index(generation).replace_document(document.pk, entries)

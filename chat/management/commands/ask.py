@@ -26,6 +26,7 @@ class Command(BaseCommand):
         """`ask QUESTION --corpus NAME [--as USERNAME] [--json]`."""
         parser.add_argument("question")
         command_options.add_person_and_corpus(parser)
+        command_options.add_labels(parser)
         parser.add_argument(
             "--json", action="store_true", help="Print one JSON document and nothing else."
         )
@@ -43,7 +44,12 @@ class Command(BaseCommand):
                 self.stdout.flush()
 
         try:
-            draft = services.answer_once(options["question"], corpora=[corpus], tell=tell)
+            draft = services.answer_once(
+                options["question"],
+                corpora=[corpus],
+                tell=tell,
+                labels=command_options.labels_of(options),
+            )
         except (QuestionRefused, SearchError) as exc:
             raise CommandError(exc.sentence) from exc
         if options["json"]:

@@ -26,6 +26,7 @@ class Command(BaseCommand):
         """`retrieve QUESTION --corpus NAME [--k N] [--json] [--as USERNAME]`."""
         parser.add_argument("question")
         command_options.add_person_and_corpus(parser)
+        command_options.add_labels(parser)
         parser.add_argument(
             "--k",
             type=int,
@@ -42,7 +43,8 @@ class Command(BaseCommand):
         corpus = command_options.readable_corpus(options, person)
         if not options["question"].strip():
             raise CommandError("The question is empty. Write it in quotes after `retrieve`.")
-        settings = retrieval_settings([corpus])
+        labels = command_options.labels_of(options)
+        settings = replace(retrieval_settings([corpus]), labels=labels)
         if options["k"] is not None:
             if options["k"] < 1:
                 raise CommandError("--k must be at least 1.")
