@@ -34,8 +34,8 @@ def test_both_arms_search_only_what_carries_the_label(
     flooded: Library, corpus: Corpus, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "MAX_WITHIN_DOCUMENTS", few)
-    for arm in ({"bm25_k": 0, "dense_k": 5}, {"bm25_k": 5, "dense_k": 0}):
-        settings = RetrievalSettings(**arm, labels=LAW.labels)
+    for arm in ((0, 5), (5, 0)):
+        settings = RetrievalSettings(bm25_k=arm[0], dense_k=arm[1], labels=LAW.labels)
         trace = retrieve(QUESTION, corpora=[corpus], settings=settings, services=flooded.services)
 
         assert [p.document for p in trace.passages.values()] == ["law.txt"], arm
