@@ -19,6 +19,7 @@ class Kind(StrEnum):
 
     INTERACTION = "token interaction"  # states of both texts compared by a small network
     CROSS_ENCODER = "cross-encoder"  # both texts in one pass, one number
+    LANGUAGE_MODEL = "language model"  # the logit of “Yes” to whether the passage answers
     SERVICE = "hosted service"  # somebody else's server; the passages leave this site
     SERVER = "own server"  # a server of yours that speaks TEI's protocol
 
@@ -103,6 +104,19 @@ CATALOGUE = (
         "English",
         device="cuda",
         dtype="bfloat16",
+    ),
+    Entry(
+        "BAAI/bge-reranker-v2-gemma",
+        Kind.LANGUAGE_MODEL,
+        2510,
+        "Apache-2.0 (of Gemma, on which it rests: the Gemma terms of use)",
+        "many",
+        512,
+        "cuda",
+        "bfloat16",
+        _LOGISTIC,
+        _FREE,
+        _HUB + "BAAI/bge-reranker-v2-gemma",
     ),
     Entry(
         "cohere:rerank-v3.5",

@@ -331,6 +331,8 @@ def load_reranker(model: str, *, chosen: str = "") -> Reranker:
 
     device = _device()
     try:
+        if _is_language_model(place):
+            return _language_model(place, device=device, chosen=chosen)
         if not _is_cross_encoder(place):
             raise NoModel(f"{model} is not a cross-encoder with one output, so it cannot rerank")
         loaded = cross_encoder(place, device=device)
@@ -360,6 +362,27 @@ def load_reranker(model: str, *, chosen: str = "") -> Reranker:
     if device == "cpu" and compares_states:
         loaded[0].memory = StateMemory(loaded[0], CPU_MEMORY_BYTES)
         engine.batch_tokens = CPU_READING_TOKENS
+    return engine
+
+
+def _language_model(place: str, *, device: str, chosen: str) -> Reranker:
+    """A causal language model as a reranker, tried like any other."""
+    from inference.language_model import LanguageModelReranker, load
+
+    loaded = load(place, device=device)
+    folder = Path(place) if Path(place).is_dir() else None
+    info = ModelInfo(
+        model_id=place,
+        revision=revision(folder, hub_revision=_hub_commit(loaded)),
+        device=device,
+        dtype=_dtype(loaded),
+        max_tokens=RERANKER_MAX_TOKENS,
+        chosen=chosen,
+    )
+    engine = LanguageModelReranker(info, loaded)
+    try_out(engine)
+    question, good, _ = KNOWN_PAIRS[0]
+    engine.warm_up(engine.encode(question, [good] * 2))
     return engine
 
 
@@ -418,6 +441,17 @@ def _is_cross_encoder(place: str) -> bool:
     config = AutoConfig.from_pretrained(place)
     classifies = any("SequenceClassification" in name for name in config.architectures or ())
     return classifies and config.num_labels == 1
+
+
+def _is_language_model(place: str) -> bool:
+    """Whether it is a causal language model that was not saved as a cross-encoder."""
+    from sentence_transformers.util import load_file_path
+    from transformers import AutoConfig
+
+    if load_file_path(place, "config_sentence_transformers.json"):
+        return False
+    architectures = AutoConfig.from_pretrained(place).architectures or ()
+    return any(name.endswith("ForCausalLM") for name in architectures)
 
 
 def _check_folder(model: str) -> None:

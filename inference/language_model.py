@@ -1,0 +1,102 @@
+"""Rerankers that are language models: the logit of “Yes” to the question whether a passage answers.
+
+The prompt is that of BAAI's bge-reranker-v2-gemma. Question and passage stand in it as data, cut so
+that the instruction behind them is always read.
+
+Source: https://github.com/FlagOpen/FlagEmbedding (its prompt and the token that is read)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from inference.engines import Encoded, Reranker
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from inference.packed import Pack
+
+BEFORE_QUESTION, BEFORE_PASSAGE = "A: ", "B: "
+INSTRUCTION = (
+    "Given a query A and a passage B, determine whether the passage contains an answer to the "
+    "query by providing a prediction of either 'Yes' or 'No'."
+)
+YES = "Yes"
+
+
+@dataclass
+class LanguageModel:
+    """A causal language model with its tokenizer, as the engine needs them."""
+
+    tokenizer: Any
+    network: Any
+
+    @property
+    def dtype(self) -> Any:
+        """Of its weights."""
+        return self.network.dtype
+
+    @property
+    def config(self) -> Any:
+        """The network's."""
+        return self.network.config
+
+
+def load(place: str, *, device: str) -> LanguageModel:
+    """Load one from a folder or the hub, in bfloat16 on a GPU.
+
+    Raises:
+        OSError, ValueError: it cannot be loaded, or its vocabulary has no “Yes”.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    network: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype)
+    model = LanguageModel(tokenizer, network.to(device).eval())
+    if not _ids(tokenizer, YES):
+        raise ValueError(f"its tokenizer cannot write “{YES}”")
+    return model
+
+
+class LanguageModelReranker(Reranker):
+    """Pairs as prompts; the logit is that of the token “Yes” after the prompt."""
+
+    def encode(self, question: str, passages: Sequence[str]) -> list[Encoded]:
+        """Tokenise n prompts; a passage that is too long loses its end, then the question does."""
+        tokenizer = self.model.tokenizer
+        with self._tokenizing:
+            asked = _ids(tokenizer, BEFORE_QUESTION + question)
+            read = [_ids(tokenizer, BEFORE_PASSAGE + passage) for passage in passages]
+            between = _ids(tokenizer, "\n")
+            after = between + _ids(tokenizer, INSTRUCTION)
+        begin = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+        room = self.max_tokens - len(begin) - len(between) - len(after)
+        kept = asked[: room // 2] if len(asked) > room // 2 else asked
+        most = room - len(kept)
+        encoded = []
+        for ids in read:
+            whole = [*begin, *kept, *between, *ids[:most], *after]
+            is_cut = len(ids) > most or len(kept) < len(asked)
+            tokens = {"input_ids": whole, "attention_mask": [1] * len(whole)}
+            encoded.append(Encoded(tokens, len(whole), truncated=is_cut))
+        return encoded
+
+    def _forward(self, tensors: dict[str, Any]) -> Any:
+        found = self.model.network(**tensors, logits_to_keep=1)
+        return found.logits[:, -1, _ids(self.model.tokenizer, YES)[0]]
+
+    def _on_packs(self) -> Callable[[Pack], Tensor] | None:
+        return None
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
