@@ -1,6 +1,7 @@
 """The edge where Django's settings become `IngestionSettings`."""
 
 import hashlib
+from pathlib import Path
 
 from django.conf import settings
 
@@ -27,4 +28,5 @@ def ingestion_settings() -> IngestionSettings:
         ocr_languages=settings.OCR_LANGUAGES,
         ocr_timeout_seconds=settings.OCR_TIMEOUT_SECONDS,
         lease_seconds=settings.INGEST_LEASE_SECONDS,
+        watch_folder=Path(settings.WATCH_FOLDER) if settings.WATCH_FOLDER else None,
     )

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
+
+
+def expanded(paths: Iterable[Path]) -> Iterator[Path]:
+    """These paths, patterns such as `reports/**/*.pdf` in place of which come what fits them.
+
+    A path that exists is no pattern, whatever is in its name; a pattern that nothing fits is
+    passed on, for the caller to report.
+    """
+    for path in paths:
+        is_pattern = glob.has_magic(str(path)) and not path.exists()
+        found = sorted(glob.glob(str(path.expanduser()), recursive=True)) if is_pattern else []
+        yield from map(Path, found) if found else (path,)
+
+
+def fits(path: Path, *, include: Iterable[str], exclude: Iterable[str]) -> bool:
+    """Whether a file's name or path fits one of `include`, if there are any, and no `exclude`."""
+
+    def one_of(patterns: Iterable[str]) -> bool:
+        return any(fnmatch(path.name, one) or fnmatch(str(path), one) for one in patterns)
+
+    wanted = list(include)
+    return (not wanted or one_of(wanted)) and not one_of(exclude)
 
 
 def files_under(paths: Iterable[Path]) -> Iterator[Path]:

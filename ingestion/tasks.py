@@ -7,6 +7,7 @@ purge_generation 9 / 10 min          60 s      harmless: every step may be repea
 restore_vectors  55 / 58 min         5 min     harmless: one copies, the other stops
 verify           55 / 58 min         1 h       harmless: repairs may be repeated
 erase            55 / 58 min         5 min     harmless: one makes an index anew at a time
+watch_folder     9 / 10 min          60 s      harmless: one looks, the other stops
 reconcile        50 / 60 s           60 s      harmless: a nudge guard per row
 probe            50 / 60 s           20 s      harmless: it only counts failures
 
@@ -21,7 +22,7 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_ready
 
-from ingestion import erasure, nudges, pipeline, purge, restore, retirement, watch
+from ingestion import erasure, folders, nudges, pipeline, purge, restore, retirement, watch
 from ingestion import reconcile as reconciliation
 from ingestion.conf import ingestion_settings
 from ingestion.errors import TransientError
@@ -53,6 +54,12 @@ def purge_generation(generation_id: int) -> None:
         retirement.purge_generation(generation_id, ingestion_settings())
     except TransientError as exc:
         logger.warning("generation %d waits to be purged: %s", generation_id, exc)
+
+
+@shared_task(ignore_result=True, soft_time_limit=9 * 60, time_limit=10 * 60, expires=60)
+def watch_folder() -> None:
+    """Take in what is new or changed in the watched folder."""
+    folders.scan(ingestion_settings())
 
 
 @shared_task(ignore_result=True, soft_time_limit=50, time_limit=60, expires=20)

@@ -156,6 +156,7 @@ class IngestionSettings:
     ocr_languages: str
     ocr_timeout_seconds: int
     lease_seconds: int
+    watch_folder: Path | None = None
 
     @property
     def blobs_dir(self) -> Path:

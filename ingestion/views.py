@@ -117,6 +117,7 @@ def _corpus_page(
         "form": form or CorpusForm(instance=found, owner=found.owner),
         "delete_form": delete_form or DeleteCorpusForm(corpus=found),
         "is_owner": found.owner_id == person.pk,
+        "not_taken": found.sources.filter(is_watched=True).exclude(error_code="")[:20],
         "accepted": ACCEPTED,
         "accepted_kinds": ACCEPTED_KINDS,
         "max_mb": settings.UPLOAD_MAX_MB,

@@ -332,9 +332,12 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TIMEZONE = TIME_ZONE
 VERIFY_HOUR = env.int("VERIFY_HOUR", default=3)
+WATCH_FOLDER = env.str("WATCH_FOLDER", default="")
+WATCH_SECONDS = env.float("WATCH_SECONDS", default=60.0)
 CELERY_BEAT_SCHEDULE = {
     "reconcile": {"task": "ingestion.tasks.reconcile", "schedule": 20.0},
     "probe": {"task": "ingestion.tasks.probe", "schedule": 20.0},
+    "watch_folder": {"task": "ingestion.tasks.watch_folder", "schedule": WATCH_SECONDS},
     "verify": {
         "task": "ingestion.tasks.verify",
         "schedule": crontab(hour=str(VERIFY_HOUR), minute="17"),

@@ -90,6 +90,8 @@ ROUTES = {
     "ingestion:retry": post("corpus", 302, data={"all": "failed"}),
     "ingestion:delete": post("corpus", 302, data={"all": "failed"}, wrong="put"),
     "ingestion:set_enabled": post("corpus", 302, data={"document": "1", "enabled": "0"}),
+    "ingestion:labels": post("corpus", 302, data={"document": "1", "tags": "law"}, wrong="put"),
+    "ingestion:pause": post("corpus", 302, data={"paused": "1"}),
     "ingestion:index": Route(argument="corpus", wrong="delete"),
     "ingestion:index_state": Route(argument="corpus"),
     "ingestion:preview": Route(argument="corpus", owner=422),  # no form was filled in
@@ -105,6 +107,7 @@ ROUTES = {
     "search:copy": Route(argument="inspection corpus", wrong="delete"),
     "search:judgements": Route(argument="corpus", viewer=200),
     "ingestion:document": Route(argument="document", viewer=200),
+    "ingestion:stand_alone": post("document", 302),
     "ingestion:viewer": Route(argument="document", viewer=200),
     "ingestion:original": Route(argument="document", viewer=200),
     # chat: conversations are their owner's alone, whatever corpus they are about

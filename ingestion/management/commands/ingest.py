@@ -16,10 +16,10 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from ingestion import services
+from ingestion import folders
 from ingestion.command_options import add_person_and_corpus, person
 from ingestion.errors import SENTENCES, UploadRefused
-from ingestion.gathering import files_under
+from ingestion.gathering import expanded, files_under, fits
 from ingestion.models import Corpus, Document
 from ingestion.waiting import ServiceAway, until_finished
 
@@ -85,7 +85,9 @@ class _File:
             return f"✓ {self.path}: received as document {row.pk}"
         pages = f"{row.pages} pages, " if row.pages else ""
         notice = f"\n  {row.notice}" if row.notice else ""
-        return f"✓ {self.path}: {pages}{row.chunk_count} passages, {self.seconds:.1f} s{notice}"
+        version = f", version {row.version}" if row.version > 1 else ""
+        said = f"{pages}{row.chunk_count} passages, {self.seconds:.1f} s"
+        return f"✓ {self.path}: {said}{version}{notice}"
 
 
 class Command(BaseCommand):
@@ -95,7 +97,21 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """`PATH…`, `--corpus`, `--as`, `--wait`, `--json`."""
-        parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+        parser.add_argument(
+            "paths",
+            nargs="+",
+            type=Path,
+            metavar="PATH",
+            help="Files, folders, or patterns in quotes such as 'reports/**/*.pdf'.",
+        )
+        for name in ("include", "exclude"):
+            parser.add_argument(
+                f"--{name}",
+                action="append",
+                default=[],
+                metavar="PATTERN",
+                help=f"{name.capitalize()} files whose name or path fits, such as '*.pdf'.",
+            )
         add_person_and_corpus(parser)
         parser.add_argument("--wait", action="store_true", help="until every file is searchable")
         parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -105,9 +121,11 @@ class Command(BaseCommand):
         uploader = person(options)
         corpus = _corpus(uploader, options["corpus"])
         self._as_json = bool(options["json"])
-        files = [_File(path) for path in files_under(options["paths"])]
+        wanted = {"include": options["include"], "exclude": options["exclude"]}
+        paths = files_under(expanded(options["paths"]))
+        files = [_File(path) for path in paths if fits(path, **wanted)]
         if not files:
-            raise CommandError("There are no files in these folders. Check the paths.")
+            raise CommandError("There are no such files. Check the paths and patterns.")
         with (
             _quiet(verbosity=options["verbosity"]),
             tqdm(total=len(files), unit="file", disable=None, leave=False) as bar,
@@ -174,11 +192,8 @@ def _quiet(*, verbosity: int) -> Iterator[None]:
 
 def _corpus(owner: User, name: str) -> Corpus:
     """The person's corpus of this name; made if there is none."""
-    corpus = Corpus.objects.editable_by(owner).filter(name=name.strip()).first()
-    if corpus is not None:
-        return corpus
     try:
-        return services.create_corpus(owner=owner, name=name)
+        return folders.corpus_named(owner, name)
     except ValidationError as exc:
         raise CommandError(f"The corpus cannot be made: {' '.join(exc.messages)}") from exc
 
@@ -186,10 +201,11 @@ def _corpus(owner: User, name: str) -> Corpus:
 def _receive(file: _File, corpus: Corpus, uploader: User) -> None:
     """Hand a file in; an archive's files become `members`, each with its path in the archive."""
     try:
-        with file.path.open("rb") as content:
-            received = services.receive_all(
-                corpus=corpus, person=uploader, name=file.path.name, content=content
-            )
+        file.document = folders.unchanged(corpus, file.path)
+        if file.document is not None:
+            file.was_there = True
+            return
+        received = folders.take_in(corpus=corpus, person=uploader, path=file.path)
     except UploadRefused as exc:
         _refuse(file, exc)
     except FileNotFoundError:
