@@ -125,7 +125,7 @@ class Command(BaseCommand):
         paths = files_under(expanded(options["paths"]))
         files = [_File(path) for path in paths if fits(path, **wanted)]
         if not files:
-            raise CommandError("There are no such files. Check the paths and patterns.")
+            raise CommandError("There are no files there that fit. Check the paths and patterns.")
         with (
             _quiet(verbosity=options["verbosity"]),
             tqdm(total=len(files), unit="file", disable=None, leave=False) as bar,
