@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from ingestion import pipeline, restore, stages, watch
+from ingestion import pipeline, restore, stages, tasks, watch
 from ingestion.conf import ingestion_settings
 from ingestion.errors import VectorStoreError
 from ingestion.models import Corpus, Document, IndexGeneration
 from ingestion.vectors import VectorStore
 from ragsite import health
+from ragsite.celery import app
 from search.conf import retrieval_settings, search_services
 from search.pipeline import retrieve
 from search.types import DegradedCode, Trace
@@ -148,3 +149,23 @@ def test_only_one_worker_copies(document: Document, monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(restore.CopyLost):
         restore.restore_vectors(generation.pk, ingestion_settings())
+
+
+def test_the_probe_has_a_lost_collection_filled_without_a_person(
+    document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.restore_vectors, "delay", tasks.restore_vectors)
+    store().drop(IndexGeneration.objects.get().collection_name)
+
+    tasks.probe()
+
+    assert_complete(document)
+
+
+def test_upkeep_does_not_wait_behind_documents() -> None:
+    routes = {name: app.amqp.router.route({}, f"ingestion.tasks.{name}") for name in dir(tasks)}
+    queues = {name: route["queue"].name for name, route in routes.items()}
+
+    assert queues["ingest_document"] == "celery"
+    for name in ("reconcile", "probe", "verify", "erase", "restore_vectors"):
+        assert queues[name] == "upkeep"
