@@ -40,8 +40,8 @@ class Archive:
         self._file = file
         self._left = zips.MAX_UNPACKED_BYTES
 
-    def members(self) -> list[Member]:
-        """The files that people put there, in the archive's order.
+    def members(self, *, most: int = MAX_MEMBERS) -> list[Member]:
+        """The files that people put there, in the archive's order, `most` of them.
 
         Raises:
             UploadRefused: `too_large` (too many or too much), `empty` (none) or `password`
@@ -50,7 +50,7 @@ class Archive:
         entries = [info for info in self._file.infolist() if not info.is_dir()]
         found = [Member(_path(info), info) for info in entries]
         found = [member for member in found if not _is_litter(member.path)]
-        if len(found) > MAX_MEMBERS:
+        if len(found) > most:
             raise UploadRefused(f"{len(found)} files", code="too_large")
         if sum(member.info.file_size for member in found) > zips.MAX_UNPACKED_BYTES:
             raise UploadRefused("declared size over the limit", code="too_large")

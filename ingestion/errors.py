@@ -92,6 +92,8 @@ SENTENCES: dict[str, str] = {
     "file_missing": "The stored file is missing. Upload the same file again to put it back.",
     "file_damaged": "The stored file has changed on the disk. Upload the same file again to put it "
     "back.",
+    "no_export": "This is not the export of a corpus. Choose a ZIP that was made by “Export” on a "
+    "corpus page.",
     "not_found": "There is no such file. Check the path.",
     "unreadable": "The file may not be read. Check its permissions.",
     "deleted": "The document was deleted before it was ready.",

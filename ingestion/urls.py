@@ -2,12 +2,14 @@
 
 from django.urls import path
 
-from ingestion import index_views, label_views, viewer_views, views
+from ingestion import archive_views, index_views, label_views, viewer_views, views
 
 app_name = "ingestion"
 urlpatterns = [
     path("corpora/", views.corpora, name="corpora"),
     path("corpora/new/", views.create_corpus, name="create_corpus"),
+    path("corpora/import/", archive_views.import_corpus, name="import_corpus"),
+    path("corpora/<int:corpus_id>/export/", archive_views.export_corpus, name="export_corpus"),
     path("corpora/<int:corpus_id>/", views.corpus, name="corpus"),
     path("corpora/<int:corpus_id>/settings/", views.edit_corpus, name="edit_corpus"),
     path("corpora/<int:corpus_id>/delete/", views.delete_corpus, name="delete_corpus"),

@@ -91,6 +91,8 @@ ROUTES = {
     "ingestion:delete": post("corpus", 302, data={"all": "failed"}, wrong="put"),
     "ingestion:set_enabled": post("corpus", 302, data={"document": "1", "enabled": "0"}),
     "ingestion:labels": post("corpus", 302, data={"document": "1", "tags": "law"}, wrong="put"),
+    "ingestion:export_corpus": Route(argument="corpus"),
+    "ingestion:import_corpus": everybody("post", 302, wrong="get"),
     "ingestion:pause": post("corpus", 302, data={"paused": "1"}),
     "ingestion:index": Route(argument="corpus", wrong="delete"),
     "ingestion:index_state": Route(argument="corpus"),
