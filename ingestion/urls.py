@@ -29,5 +29,6 @@ urlpatterns = [
     path("documents/<int:document_id>/", views.document, name="document"),
     path("documents/<int:document_id>/alone/", label_views.stand_alone, name="stand_alone"),
     path("documents/<int:document_id>/viewer/", viewer_views.viewer, name="viewer"),
+    path("documents/<int:document_id>/pages/<int:number>/", viewer_views.page, name="page"),
     path("documents/<int:document_id>/file/", views.original, name="original"),
 ]

@@ -2,7 +2,7 @@
 
 Arguments: path, format, bytes of memory, seconds of CPU, id of the parent process, and for
 drawing the numbers of the pages, joined by commas, whose pictures go to the temporary folder,
-and by how many degrees they are turned.
+and by how many degrees they are turned; or `show` and the number of one page.
 The answer (`wire.py`) goes to what was standard output at the start; whatever a library prints
 goes to standard error. No Django here, and no environment to leak.
 """
@@ -18,7 +18,15 @@ from pathlib import Path
 from ingestion.errors import ParseError
 from ingestion.parsing import sandbox, wire
 from ingestion.parsing.cleaning import clean_document, has_text
-from ingestion.parsing.formats import MAX_CHARACTERS, MAX_PAGES, Drawer, Format, parser_for
+from ingestion.parsing.formats import (
+    MAX_CHARACTERS,
+    MAX_PAGES,
+    SHOW,
+    Drawer,
+    Format,
+    Shower,
+    parser_for,
+)
 from ingestion.types import ParsedDocument
 
 
@@ -29,7 +37,9 @@ def main(arguments: list[str]) -> None:
     answer_to = os.dup(1)
     os.dup2(2, 1)
     sandbox.enter(memory_bytes=int(memory_bytes), cpu_seconds=int(cpu_seconds), parent=int(parent))
-    if drawing:
+    if drawing and drawing[0] == SHOW:
+        answer = _answer(lambda: show(path, format, int(drawing[1])), int(memory_bytes))
+    elif drawing:
         pages, turn = [int(number) for number in drawing[0].split(",")], int(drawing[1])
         answer = _answer(lambda: draw(path, format, pages, turn=turn), int(memory_bytes))
     else:
@@ -80,6 +90,19 @@ def draw(path: Path, format: Format, pages: list[int], *, turn: int) -> ParsedDo
     if not isinstance(parser, Drawer):
         raise ParseError(f"{format} has no pictures of pages", code="unsupported")
     parser.draw(path, pages, Path(tempfile.gettempdir()), turn=turn)
+    return ParsedDocument(elements=[])
+
+
+def show(path: Path, format: Format, number: int) -> ParsedDocument:
+    """Draw a page for people, with where its characters are; the answer is an empty document.
+
+    Raises:
+        ParseError: the format has no pages to show, or there is no such page.
+    """
+    parser = parser_for(format)
+    if not isinstance(parser, Shower):
+        raise ParseError(f"{format} has no pages to show", code="unsupported")
+    parser.show(path, number, Path(tempfile.gettempdir()))
     return ParsedDocument(elements=[])
 
 

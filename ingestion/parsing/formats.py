@@ -72,6 +72,22 @@ class Drawer(Protocol):
         """
 
 
+# The argument by which a child is told to show a page.
+SHOW = "show"
+
+
+@runtime_checkable
+class Shower(Protocol):
+    """A parser that can show a page as it looks."""
+
+    def show(self, path: Path, number: int, folder: Path) -> None:
+        """Write a page, from 1, as `page.png` in colour, and where its characters are.
+
+        `page.json` holds `width`, `height` (pixels), `text`, and `boxes`: of each character of
+        `text` its left, top, right and bottom in pixels.
+        """
+
+
 PARSERS = {
     Format.PDF: "ingestion.parsing.pdf",
     Format.DOCX: "ingestion.parsing.docx",

@@ -9,6 +9,7 @@ that shows something but holds no text is drawn for text recognition.
 from __future__ import annotations
 
 import ctypes
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 import pypdfium2
 import pypdfium2.raw as pdfium
+from PIL import Image
 
 from ingestion.errors import ParseError
 from ingestion.parsing.formats import MAX_CHARACTERS, MAX_PAGES
@@ -42,6 +44,9 @@ _BLANKS = frozenset((0x20, 0x09, 0xA0))
 # Enough for letters of six points; a page larger than a poster is drawn coarser.
 _DOTS_PER_INCH = 300
 _LONGEST_PIXELS = 5_000
+# For people: as wide as a page is shown on a sharp screen.
+_SHOWN_PIXELS = 1_100
+_MAX_SHOWN_CHARACTERS = 30_000
 _DRAWN = (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_SHADING)
 
 
@@ -78,6 +83,48 @@ def draw(path: Path, pages: Sequence[int], folder: Path, *, turn: int) -> None:
             dots = round(72 * scale)
             drawn.save(folder / f"{number}.png", compress_level=1, dpi=(dots, dots))
         page.close()
+
+
+def show(path: Path, number: int, folder: Path) -> None:
+    """Write a page, from 1, as `page.png`, and where its characters are as `page.json`."""
+    document = _opened(path)
+    if not 1 <= number <= len(document):
+        raise ParseError(f"no page {number}", code="corrupt")
+    page = document[number - 1]
+    width, height = page.get_size()
+    scale = min(_SHOWN_PIXELS / max(width, 1.0), 2 * _SHOWN_PIXELS / max(height, 1.0))
+    drawn = page.render(scale=scale).to_pil()
+    drawn.convert("P", palette=Image.Palette.ADAPTIVE).save(folder / "page.png")
+    text = page.get_textpage()
+    count = min(text.count_chars(), _MAX_SHOWN_CHARACTERS)
+    letters, boxes = [], []
+    for index in range(count):
+        letter = text.get_text_range(index, 1)
+        if len(letter) != 1 or not letter.isalnum():
+            continue
+        left, bottom, right, top = text.get_charbox(index)
+        letters.append(letter)
+        boxes.append(_pixels(page, drawn.size, (left, top), (right, bottom)))
+    answer = {
+        "width": drawn.width,
+        "height": drawn.height,
+        "text": "".join(letters),
+        "boxes": boxes,
+    }
+    (folder / "page.json").write_text(json.dumps(answer))
+
+
+def _pixels(
+    page: pypdfium2.PdfPage, size: tuple[int, int], *corners: tuple[float, float]
+) -> list[int]:
+    """A box of the page, in points, as the picture has it: left, top, right, bottom."""
+    xs, ys = [], []
+    for x, y in corners:
+        column, row = ctypes.c_int(), ctypes.c_int()
+        pdfium.FPDF_PageToDevice(page, 0, 0, *size, 0, x, y, column, row)
+        xs.append(column.value)
+        ys.append(row.value)
+    return [min(xs), min(ys), max(xs), max(ys)]
 
 
 def _opened(path: Path) -> pypdfium2.PdfDocument:

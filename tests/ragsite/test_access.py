@@ -111,6 +111,7 @@ ROUTES = {
     "ingestion:document": Route(argument="document", viewer=200),
     "ingestion:stand_alone": post("document", 302),
     "ingestion:viewer": Route(argument="document", viewer=200),
+    "ingestion:page": Route(argument="document document", owner=404),  # it is no PDF
     "ingestion:original": Route(argument="document", viewer=200),
     # chat: conversations are their owner's alone, whatever corpus they are about
     "chat:new": everybody(),
