@@ -66,7 +66,10 @@ def edit_labels(request: HttpRequest, corpus_id: int) -> HttpResponse:
     messages.success(request, f"Tags and metadata of {count_documents(count)} are changed.")
     if "stay" in request.POST and len(documents) == 1:
         return redirect("ingestion:document", documents[0].pk)
-    return documents_changed(request, corpus_id)
+    response = documents_changed(request, corpus_id)
+    # Nothing goes into the dialog, which what came there would open again.
+    response["HX-Retarget"], response["HX-Reswap"] = "#messages", "none"
+    return response
 
 
 def _as_text(document: Document) -> dict[str, str]:
