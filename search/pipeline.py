@@ -409,7 +409,7 @@ def _rerank(
     if scored.error is not None:
         logger.warning("reranking failed: %s", scored.error)
         problem = degraded.not_reranked(scored.error, reranked=len(scored.scores), pool=len(pool))
-    if reranking.are_flat(scored.scores) and len(set(texts)) > 1:
+    if reranking.are_flat(texts, scored.scores):
         return pool, report, degraded.flat_scores()
     fresh = [
         (document, text, score)

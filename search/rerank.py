@@ -37,8 +37,8 @@ SCRIPTS = {
     "zh": ("CJK",),
 }
 SCRIPT_CHARACTERS = 300
-# Real logits of so many passages never lie so close together.
-FLAT_PASSAGES, FLAT_SPREAD = 5, 1e-6
+# Real logits of so many different texts never lie so close together.
+FLAT_TEXTS, FLAT_SPREAD = 12, 1e-6
 
 
 class Reranker(Protocol):
@@ -127,10 +127,11 @@ def planned_pairs(
     return min(len(texts), max(1, _pairs_within(costs, model.tokens_per_second, budget_seconds)))
 
 
-def are_flat(scores: Sequence[RerankScore]) -> bool:
-    """Whether a reranker tells nothing apart: FLAT_PASSAGES or more, all with one score."""
+def are_flat(texts: Sequence[str], scores: Sequence[RerankScore]) -> bool:
+    """Whether a reranker tells nothing apart: FLAT_TEXTS different ones, all with one score."""
     logits = [score.logit for score in scores]
-    return len(logits) >= FLAT_PASSAGES and max(logits) - min(logits) <= FLAT_SPREAD
+    different = len(set(texts[: len(logits)]))
+    return different >= FLAT_TEXTS and max(logits) - min(logits) <= FLAT_SPREAD
 
 
 def reorder(

@@ -1,10 +1,13 @@
-"""What every campaign begins with: a vector store without what other tests left in it."""
+"""What every campaign begins with: stores without what other tests left in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
+import redis
+from django.conf import settings
 
 from tests.ingestion.workbench import store
 
@@ -16,8 +19,11 @@ def _empty() -> None:
 
 
 @pytest.fixture(autouse=True)
-def empty_vector_store(chroma_url: str) -> Iterator[None]:
-    """Nothing in the session's Chroma before the test, nor after it."""
+def empty_stores(chroma_url: str) -> Iterator[None]:
+    """Nothing in the Chroma of all tests before the test, nor after it; no scores either."""
     _empty()
+    with suppress(redis.RedisError), redis.Redis.from_url(settings.REDIS_URL) as connection:
+        for key in connection.scan_iter("ragsite:scores*"):
+            connection.delete(key)
     yield
     _empty()

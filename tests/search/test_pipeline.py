@@ -421,14 +421,14 @@ def test_a_reranker_that_fails_leaves_the_fused_order_and_says_why(
 def test_a_reranker_that_tells_nothing_apart_is_found_out(
     library: Library, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library.add(corpus, *(f"pump number {n}" for n in range(6)))
+    library.add(corpus, *(f"pump number {n}" for n in range(12)))
     monkeypatch.setattr(library.models, "logit", lambda *_: 3.0)
 
     trace = ask(library, corpus, question="pump")
 
     assert codes(trace) == [DegradedCode.RERANKER_FLAT]
     assert "same score" in trace.degraded[0].sentence
-    assert [c.rrf_rank for c in trace.candidates] == [1, 2, 3, 4, 5, 6]
+    assert [c.rrf_rank for c in trace.candidates] == list(range(1, 13))
     assert all(c.rerank_logit is None for c in trace.candidates)
     assert trace.rerank.reranked == 0
 

@@ -26,6 +26,8 @@ def cache(redis_url: str) -> Iterator[ScoreCache]:
     kept = ScoreCache(redis_url)
     yield kept
     kept.close()
+    with redis.Redis.from_url(redis_url) as connection:
+        connection.flushdb()
 
 
 def kept(cache: ScoreCache, *rows: tuple[int, str, float], question: str = "Why?") -> None:
