@@ -92,6 +92,7 @@ async def write(
     history: Sequence[Exchange] = (),
     found: Callable[[], Awaitable[None]] = _nobody,
     despite_doubt: bool = False,
+    rewrites: bool = True,
 ) -> None:
     """Answer the draft's question into the draft.
 
@@ -107,6 +108,7 @@ async def write(
         history: earlier exchanges of the conversation, oldest first.
         found: awaited when the sources are known, before they are told.
         despite_doubt: answer, with a warning, what a corpus would refuse to answer.
+        rewrites: whether a follow-up question is rewritten to stand alone.
 
     Raises:
         SearchError: the settings of the search are wrong.
@@ -114,7 +116,9 @@ async def write(
     began = time.perf_counter()
     checking = asyncio.create_task(generation.available(services.generation))
     try:
-        question = await _standalone(draft, history, checking, services, tell)
+        question = draft.question
+        if rewrites:
+            question = await _standalone(draft, history, checking, services, tell)
         trace, has_documents, wider = await _search(question, corpora, services, tell)
         status = await checking
     finally:

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from django.conf import settings
 
-from chat.types import ChatServices, GenerationSettings
+from chat.types import ChatServices, GenerationSettings, TurnOptions
 from inference.client import shared_client
 from ingestion.models import Corpus
 from search.conf import retrieval_settings, search_services
 from search.pipeline import retrieve
 from search.types import Trace
 
+DEFAULT_OPTIONS = TurnOptions()
 
-def generation_settings() -> GenerationSettings:
-    """The language model as the settings name it now."""
+
+def generation_settings(model: str = "") -> GenerationSettings:
+    """The language model as the settings name it now, or another one of the same server."""
     return GenerationSettings(
         host=settings.OLLAMA_HOST,
-        model=settings.OLLAMA_MODEL,
+        model=model or settings.OLLAMA_MODEL,
         keep_alive=settings.OLLAMA_KEEP_ALIVE,
         max_context_tokens=settings.OLLAMA_CONTEXT_TOKENS,
     )
 
 
-def chat_services(labels: tuple[tuple[str, str], ...] = ()) -> ChatServices:
+def chat_services(
+    labels: tuple[tuple[str, str], ...] = (), options: TurnOptions = DEFAULT_OPTIONS
+) -> ChatServices:
     """The running processes as the settings name them now.
 
     Args:
         labels: what documents must carry to be searched.
+        options: what this one turn is to be done with.
     """
     return ChatServices(
-        retrieve=partial(_retrieve, labels=labels) if labels else _retrieve,
-        generation=generation_settings(),
+        retrieve=partial(_retrieve, labels=labels, knobs=options.retrieval),
+        generation=generation_settings(options.model),
         sentences=shared_client(settings.EMBED_URL, settings.RERANK_URL),
     )
 
@@ -43,12 +49,14 @@ def _retrieve(
     question: str,
     corpora: Sequence[Corpus],
     on_stage: Callable[[str], None],
-    labels: tuple[tuple[str, str], ...] = (),
+    *,
+    labels: tuple[tuple[str, str], ...],
+    knobs: Mapping[str, Any],
 ) -> Trace:
     return retrieve(
         question,
         corpora=corpora,
-        settings=replace(retrieval_settings(corpora), labels=labels),
+        settings=replace(retrieval_settings(corpora), labels=labels, **knobs),
         services=search_services(remember=True),
         on_stage=on_stage,
     )

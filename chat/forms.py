@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 
+from chat.types import TurnOptions
 from ingestion.models import Corpus, Document
 
 if TYPE_CHECKING:
@@ -61,6 +62,29 @@ class AskForm(forms.Form):
                 code="too_long",
             )
         return question
+
+
+class AgainForm(forms.Form):
+    """A question asked once more: in other words, with another model, or with other knobs.
+
+    What is left empty is as it was in the conversation and its corpora.
+    """
+
+    question = forms.CharField(required=False)
+    model = forms.CharField(required=False, max_length=200)
+    top_n = forms.IntegerField(required=False, min_value=1, max_value=50)
+    pool = forms.IntegerField(required=False, min_value=1, max_value=500)
+    rerank = forms.ChoiceField(required=False, choices=[("", "as set"), ("1", "on"), ("0", "off")])
+
+    def options(self) -> TurnOptions:
+        """What was chosen, after `is_valid`."""
+        rerank = self.cleaned_data["rerank"]
+        return TurnOptions(
+            model=self.cleaned_data["model"].strip(),
+            top_n=self.cleaned_data["top_n"],
+            pool=self.cleaned_data["pool"],
+            rerank=None if rerank == "" else rerank == "1",
+        )
 
 
 class RenameForm(forms.Form):

@@ -41,6 +41,7 @@ def turn_context(turn: Turn) -> dict[str, Any]:
         "closing_notices": [n for n in notices if n.is_about_the_end],
         "figures": panel.figures(turn.trace, degraded=turn.degraded, timings_ms=turn.timings_ms),
         "source_count": shown,
+        "chosen": panel.chosen(turn.options),
         "is_extractive": bool(
             turn.state == Turn.State.DONE and turn.answer and not turn.model and not turn.abstained
         ),

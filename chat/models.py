@@ -1,4 +1,8 @@
-"""Conversations and their turns. A turn keeps its question, its answer and its whole trace."""
+"""Conversations and their turns. A turn keeps its question, its answer and its whole trace.
+
+The turns of a conversation are a tree: one that is asked in other words, or with other
+settings, is a sibling of the first. `Conversation.leaf` ends the branch that is shown.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,20 @@ class Conversation(models.Model):
     labels = models.JSONField(
         default=list, blank=True, help_text="[[name, value], …] that documents must carry."
     )
+    model = models.CharField(
+        max_length=200, blank=True, help_text="Language model of its answers; empty: the site's."
+    )
+    rewrites = models.BooleanField(
+        default=True, help_text="Whether follow-up questions are rewritten to stand alone."
+    )
+    leaf = models.ForeignKey(
+        "Turn",
+        on_delete=models.SET_NULL,
+        related_name="+",
+        null=True,
+        blank=True,
+        help_text="The last turn of the branch that is shown.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(default=timezone.now)
 
@@ -45,6 +63,10 @@ class Conversation(models.Model):
 
     def __str__(self) -> str:
         return self.title or "New conversation"
+
+    def parents(self) -> dict[int, int | None]:
+        """Of every turn, the turn that it follows: what `chat.branches` works with."""
+        return dict(self.turns.values_list("pk", "parent_id"))
 
 
 class Turn(models.Model):
@@ -58,7 +80,9 @@ class Turn(models.Model):
     `degraded` holds [{code, sentence}] of retrieval and generation together.
     `model` is empty for an extractive answer. `checks` has the relevance of the cited passage
     to its sentence for each citation in order, null where that was not checked; `weak_below`
-    is what it is compared with.
+    is what it is compared with. `options` is `chat.types.TurnOptions.to_json()`: what was to
+    be done otherwise than the conversation and its corpora say. `stage` is what a turn that
+    runs is doing.
     """
 
     class State(models.TextChoices):
@@ -72,16 +96,21 @@ class Turn(models.Model):
     ENDED = (State.DONE, State.STOPPED, State.INTERRUPTED, State.FAILED)
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="turns")
+    parent = models.ForeignKey(
+        "self", on_delete=models.CASCADE, related_name="replies", null=True, blank=True
+    )
     question = models.TextField()
     standalone_question = models.TextField(blank=True)
     answer = models.TextField(blank=True)
     state = models.CharField(max_length=12, choices=State, default=State.PENDING)
+    stage = models.CharField(max_length=600, blank=True)
     error = models.TextField(blank=True)
     model = models.CharField(max_length=200, blank=True)
     abstained = models.BooleanField(default=False)
     despite_doubt = models.BooleanField(
         default=False, help_text="Answered on demand though nothing seemed to answer it."
     )
+    options = models.JSONField(default=dict, blank=True)
     trace = models.JSONField(null=True, blank=True)
     sources = models.JSONField(default=list, blank=True)
     degraded = models.JSONField(default=list, blank=True)

@@ -285,6 +285,24 @@ def notice(code: str, sentence: str) -> Notice:
     return Notice(code, sentence[: found.start()], found.group(), sentence[found.end() :])
 
 
+def chosen(options: Mapping[str, Any]) -> str:
+    """What one turn was done with on demand, in words; empty for nothing out of the ordinary.
+
+    Args:
+        options: `chat.types.TurnOptions.to_json()`.
+    """
+    words = []
+    if "model" in options:
+        words.append(f"model {options['model']}")
+    if "top_n" in options:
+        words.append(f"{_count(options['top_n'], 'passage')} at most")
+    if "pool" in options:
+        words.append(f"{options['pool']} reranked at most")
+    if "rerank" in options:
+        words.append("with the reranker" if options["rerank"] else "without the reranker")
+    return ", ".join(words)
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """The line under an answer, and the timings behind it."""

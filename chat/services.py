@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.utils import timezone
 
-from chat import answering
+from chat import answering, branches
 from chat.answering import Draft, Tell
 from chat.conf import chat_services
 from chat.errors import PassageGone, QuestionRefused
 from chat.forms import MAX_QUESTION_CHARACTERS
 from chat.models import Conversation, Turn
-from chat.types import ChatServices
+from chat.types import ChatServices, TurnOptions
 from ingestion.models import Corpus
 from ingestion.passages import readable
 from search import judging
@@ -36,6 +36,7 @@ def ask(
     conversation: Conversation | None = None,
     despite_doubt: bool = False,
     labels: Sequence[tuple[str, str]] | None = None,
+    follows: int | None = None,
 ) -> Turn:
     """Store a question as a PENDING turn; `chat.turns.start` then answers it.
 
@@ -50,19 +51,14 @@ def ask(
         despite_doubt: as for `chat.answering.write`.
         labels: what documents must carry to be searched, from now on in this conversation; None
             for what it has.
+        follows: id of the turn of this conversation that the question goes on from; None for
+            the last one of the branch that is shown.
 
     Raises:
         QuestionRefused: something of this does not hold; nothing was stored.
     """
     question = checked_question(question)
-    wanted = {corpus.pk for corpus in corpora}
-    if not wanted:
-        raise QuestionRefused("Choose at least one corpus to ask.")
-    readable = list(Corpus.objects.readable_by(person).filter(pk__in=wanted))
-    if len(readable) < len(wanted):
-        raise QuestionRefused(
-            "One of the chosen corpora no longer exists. Reload the page and choose again."
-        )
+    readable = _readable(person, corpora)
     if conversation is not None and conversation.owner_id != person.pk:
         raise QuestionRefused("This conversation no longer exists. Start a new one.")
     assert person.pk is not None  # nobody but a person of the site reads any corpus
@@ -77,9 +73,72 @@ def ask(
         conversation.corpora.set(readable)
         if labels is not None:
             Conversation.objects.filter(pk=conversation.pk).update(labels=[*map(list, labels)])
-        return Turn.objects.create(
-            conversation=conversation, question=question, despite_doubt=despite_doubt
+        return _grow(
+            conversation,
+            parent_id=_last_turn(conversation) if follows is None else follows,
+            question=question,
+            despite_doubt=despite_doubt,
         )
+
+
+def ask_again(turn: Turn, *, question: str, options: TurnOptions) -> Turn:
+    """Store a question beside an earlier turn, as another version of it, as a PENDING turn.
+
+    The earlier one, and what followed it, stay as another branch.
+
+    Args:
+        turn: of a conversation of the person who asks; the caller has checked it.
+        question: in the same words or others.
+        options: what it is to be done with this time.
+
+    Raises:
+        QuestionRefused: it cannot be asked; nothing was stored.
+    """
+    question = checked_question(question)
+    conversation = turn.conversation
+    with transaction.atomic():
+        Conversation.objects.filter(pk=conversation.pk).update(updated_at=timezone.now())
+        return _grow(
+            conversation,
+            parent_id=turn.parent_id,
+            question=question,
+            despite_doubt=turn.despite_doubt,
+            options=options.to_json(),
+        )
+
+
+def show_branch(turn: Turn) -> None:
+    """Show the branch through this turn from now on, as far as it was gone last."""
+    leaf = branches.newest_leaf(turn.conversation.parents(), turn.pk)
+    Conversation.objects.filter(pk=turn.conversation_id).update(leaf=leaf)
+
+
+def _readable(person: User | AnonymousUser, corpora: Sequence[Corpus]) -> list[Corpus]:
+    """These corpora, read anew. Raises QuestionRefused if the person may not read one."""
+    wanted = {corpus.pk for corpus in corpora}
+    if not wanted:
+        raise QuestionRefused("Choose at least one corpus to ask.")
+    readable = list(Corpus.objects.readable_by(person).filter(pk__in=wanted))
+    if len(readable) < len(wanted):
+        raise QuestionRefused(
+            "One of the chosen corpora no longer exists. Reload the page and choose again."
+        )
+    return readable
+
+
+def _last_turn(conversation: Conversation) -> int | None:
+    shown = branches.way(conversation.parents(), conversation.leaf_id)
+    return shown[-1].turn_id if shown else None
+
+
+def _grow(conversation: Conversation, *, parent_id: int | None, **fields: Any) -> Turn:
+    """A new turn, which ends the branch that is shown from now on."""
+    if parent_id is not None and not conversation.turns.filter(pk=parent_id).exists():
+        raise QuestionRefused("This conversation has changed meanwhile. Reload the page.")
+    turn = Turn.objects.create(conversation=conversation, parent_id=parent_id, **fields)
+    Conversation.objects.filter(pk=conversation.pk).update(leaf=turn)
+    conversation.leaf = turn
+    return turn
 
 
 def judge(*, person: User, turn: Turn, chunk_id: str, is_relevant: bool) -> int | None:

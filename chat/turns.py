@@ -10,7 +10,7 @@ summary}`, `notice {code, sentence}`, `block {html}` and `tail {html}`, `answer 
 back to a turn of which no log is left gets `restart {}` first: what follows is the whole
 turn again.
 
-Two signs keep SQL true. The heartbeat, every two seconds with the text so far, shows that
+Two signs keep SQL true. The heartbeat, every 1.5 seconds with the text so far, shows that
 somebody produces the turn: without it, `reap` ends the turn as interrupted. And the state:
 a producer that finds its turn ended by another process stops.
 """
@@ -23,7 +23,7 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextvars import Context
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from operator import attrgetter
 from typing import Any
@@ -33,26 +33,28 @@ from django.db.models import Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from chat import answering, panel
+from chat import answering, branches, panel
 from chat.answering import Draft
 from chat.citations import cited_numbers
-from chat.conf import chat_services
+from chat.conf import DEFAULT_OPTIONS, chat_services
 from chat.errors import ChatError
 from chat.models import Conversation, Turn
 from chat.prompt import HISTORY_EXCHANGES
 from chat.render import render_markdown, split_blocks
 from chat.threads import in_thread
-from chat.types import ChatServices, Exchange
+from chat.types import ChatServices, Exchange, TurnOptions
 from ingestion.models import Corpus
 from search.errors import SearchError
 
-HEARTBEAT_SECONDS = 2.0
+HEARTBEAT_SECONDS = 1.5
 STALE_SECONDS = 30.0
 POLL_SECONDS = 1.0
 SHUTDOWN_SECONDS = 5.0
 COALESCE_SECONDS = 0.05
 # A long open block takes longer to render than it is worth doing 20 times a second.
 RENDER_SHARE = 0.1
+# Turns before this one among which those are that were answered.
+HISTORY_READ = 50
 
 UNEXPECTED = (
     "Something unexpected went wrong while this question was answered. Ask again; if it fails "
@@ -228,11 +230,12 @@ class _Live:
                 await answering.write(
                     self.draft,
                     corpora=job.corpora,
-                    services=services or chat_services(job.labels),
+                    services=services or chat_services(job.labels, job.options),
                     tell=self._tell,
                     history=job.history,
                     found=self._save_found,
                     despite_doubt=job.despite_doubt,
+                    rewrites=job.rewrites,
                 )
                 state, error = self.draft.state, self.draft.error
             else:
@@ -289,7 +292,7 @@ class _Live:
         await in_thread(_save_found, self.turn_id, self.draft)
 
     async def _beat(self) -> None:
-        """Say every two seconds that the turn is alive; stop it if it was ended elsewhere."""
+        """Say every 1.5 seconds that the turn is alive; stop it if it was ended elsewhere."""
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
@@ -334,6 +337,8 @@ class _Job:
     history: Sequence[Exchange]
     despite_doubt: bool = False
     labels: tuple[tuple[str, str], ...] = ()
+    options: TurnOptions = DEFAULT_OPTIONS
+    rewrites: bool = True
 
 
 def _claim(turn_id: int) -> _Job | None:
@@ -346,9 +351,13 @@ def _claim(turn_id: int) -> _Job | None:
     turn = Turn.objects.select_related("conversation__owner").get(pk=turn_id)
     conversation = turn.conversation
     readable = Corpus.objects.readable_by(conversation.owner)
-    answered = conversation.turns.filter(
-        pk__lt=turn_id, state__in=[Turn.State.DONE, Turn.State.STOPPED], abstained=False
+    before = [place.turn_id for place in branches.way(conversation.parents(), turn_id)][:-1]
+    answered = Turn.objects.filter(
+        pk__in=before[-HISTORY_READ:],
+        state__in=[Turn.State.DONE, Turn.State.STOPPED],
+        abstained=False,
     ).exclude(answer="")
+    options = TurnOptions.from_json(turn.options)
     recent = answered.order_by("-pk").values_list("question", "answer")[:HISTORY_EXCHANGES]
     return _Job(
         question=turn.question,
@@ -356,6 +365,8 @@ def _claim(turn_id: int) -> _Job | None:
         history=[Exchange(question, answer) for question, answer in reversed(recent)],
         despite_doubt=turn.despite_doubt,
         labels=tuple((name, value) for name, value in conversation.labels),
+        options=replace(options, model=options.model or conversation.model),
+        rewrites=conversation.rewrites,
     )
 
 

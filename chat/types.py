@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from inference.types import ServerInfo
 from search.arms import Embedder
@@ -30,6 +30,34 @@ class Exchange:
 
     question: str
     answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOptions:
+    """What one turn is to be done with, where that differs from its conversation and corpora.
+
+    model: name of a language model; "" for the conversation's.
+    top_n, pool, rerank: as in `search.types.RetrievalSettings`; None for the corpora's own.
+    """
+
+    model: str = ""
+    top_n: int | None = None
+    pool: int | None = None
+    rerank: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Only what is set."""
+        return {name: value for name, value in asdict(self).items() if value not in ("", None)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> TurnOptions:
+        """Read what `to_json` wrote."""
+        return cls(**stored)
+
+    @property
+    def retrieval(self) -> dict[str, Any]:
+        """The knobs of the search among them that are set."""
+        return {name: value for name, value in self.to_json().items() if name != "model"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ urlpatterns = [
     path("turns/<int:turn_id>/stop/", views.stop, name="stop"),
     path("turns/<int:turn_id>/sources/", views.sources, name="sources"),
     path("turns/<int:turn_id>/inspect/", views.inspect, name="inspect"),
+    path("turns/<int:turn_id>/again/", views.ask_again, name="again"),
+    path("turns/<int:turn_id>/show/", views.show_branch, name="show"),
     path("turns/<int:turn_id>/anyway/", views.answer_anyway, name="answer_anyway"),
     path("turns/<int:turn_id>/sources/<str:chunk_id>/judgement/", views.judge, name="judge"),
 ]

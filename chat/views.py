@@ -19,9 +19,9 @@ from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from chat import fragments, pages, services, sse, turns
+from chat import branches, fragments, pages, services, sse, turns
 from chat.errors import PassageGone, QuestionRefused
-from chat.forms import MAX_QUESTION_CHARACTERS, AskForm, RenameForm
+from chat.forms import MAX_QUESTION_CHARACTERS, AgainForm, AskForm, RenameForm
 from chat.models import Conversation, Turn
 from ingestion import labels
 from ingestion.models import Corpus
@@ -94,6 +94,7 @@ def _accept(request: Request, person: User | AnonymousUser) -> Turn | HttpRespon
                 corpora=form.cleaned_data["corpora"],
                 conversation=held,
                 labels=labels.read_all(request.POST.getlist("labels")),
+                follows=_number(request.POST.get("follows", "")),
             )
         except QuestionRefused as exc:  # true a moment ago, no longer
             form.add_error("question", exc.sentence)
@@ -114,7 +115,7 @@ def _accepted(request: Request, turn: Turn) -> HttpResponse:
         return render(request, "chat/_turn_added.html", fragments.turn_context(turn))
     if request.htmx:
         return HttpResponse(headers={"HX-Redirect": address})
-    return redirect(f"{address}#turn-{turn.pk}")
+    return _at(turn)
 
 
 @require_GET
@@ -176,6 +177,49 @@ def judge(request: HttpRequest, turn_id: int, chunk_id: str) -> HttpResponse:
 
 
 @require_POST
+async def ask_again(request: Request, turn_id: int) -> HttpResponse:
+    """Another version of a turn, in other words or with other settings; both are kept."""
+    person = await request.auser()
+    turn = await aget_object_or_404(
+        Turn.objects.select_related("conversation"), pk=turn_id, conversation__owner=person
+    )
+    form = AgainForm(request.POST)
+    try:
+        if not form.is_valid():
+            raise QuestionRefused(
+                "Passages to send are a number from 1 to 50, passages to rerank one from 1 to 500."
+            )
+        question = form.cleaned_data["question"] or turn.question
+        ask = sync_to_async(services.ask_again)
+        accepted = await ask(turn, question=question, options=form.options())
+    except QuestionRefused as exc:
+        await sync_to_async(messages.error)(request, exc.sentence)
+        return _at(turn)
+    if not turn.has_ended:
+        turns.stop(turn.pk)
+    turns.start(accepted)
+    return _at(accepted)
+
+
+@require_POST
+def show_branch(request: HttpRequest, turn_id: int) -> HttpResponse:
+    """Show the branch of the conversation that goes through this turn."""
+    turn = get_object_or_404(
+        Turn.objects.select_related("conversation"),
+        pk=turn_id,
+        conversation__owner=request.user,
+    )
+    services.show_branch(turn)
+    return _at(turn)
+
+
+def _at(turn: Turn) -> HttpResponse:
+    """To the conversation, at this turn."""
+    address = reverse("chat:conversation", args=[turn.conversation_id])
+    return redirect(f"{address}#turn-{turn.pk}")
+
+
+@require_POST
 async def answer_anyway(request: Request, turn_id: int) -> HttpResponse:
     """Ask again what was not answered for doubt, to be answered with a warning this time."""
     person = await request.auser()
@@ -196,8 +240,7 @@ async def answer_anyway(request: Request, turn_id: int) -> HttpResponse:
     if request.htmx:
         context = await sync_to_async(fragments.turn_context)(accepted)
         return await sync_to_async(render)(request, "chat/_turn_added.html", context)
-    address = reverse("chat:conversation", args=[accepted.conversation_id])
-    return redirect(f"{address}#turn-{accepted.pk}")
+    return _at(accepted)
 
 
 def _ask_despite_doubt(person: User | AnonymousUser, turn: Turn) -> Turn:
@@ -257,9 +300,14 @@ async def delete(request: HttpRequest, conversation_id: int) -> HttpResponse:
 
 
 def _conversation_of(person: User | AnonymousUser, pk: str) -> Conversation:
-    if not (pk.isascii() and pk.isdigit()):
+    number = _number(pk)
+    if number is None:
         raise Http404
-    return get_object_or_404(Conversation.objects.of(person), pk=int(pk[:18]))
+    return get_object_or_404(Conversation.objects.of(person), pk=number)
+
+
+def _number(text: str) -> int | None:
+    return int(text[:18]) if text.isascii() and text.isdigit() else None
 
 
 def _composer(
@@ -283,6 +331,7 @@ def _composer(
         "corpora": sorted(choices, key=lambda choice: not choice.is_chosen),
         "can_ask": any(choice.ready for choice in choices),
         "max_characters": MAX_QUESTION_CHARACTERS,
+        "follows": _number(request.POST.get("follows", "")),
     }
 
 
@@ -294,7 +343,10 @@ def _page(
     scope: set[int] | None = None,
 ) -> dict[str, Any]:
     context = _composer(request, held, form=form, scope=scope)
-    shown = list(held.turns.all()) if held else []
+    parents = held.parents() if held else {}
+    way = branches.way(parents, held.leaf_id if held else None)
+    found = Turn.objects.in_bulk([place.turn_id for place in way])
+    shown = [found[place.turn_id] for place in way if place.turn_id in found]
     if shown:
         last = shown[-1]
         standing = fragments.standing_of_documents([last], reader=request.user)
@@ -305,7 +357,12 @@ def _page(
         context["suggestions"] = pages.suggestions(chosen)
     return {
         **context,
-        "turns": [fragments.turn_context(turn) for turn in shown],
+        "turns": [
+            {**fragments.turn_context(turn), "place": place}
+            for turn, place in zip(shown, way, strict=False)
+        ],
+        "question_count": len(parents),
+        "follows": shown[-1].pk if shown else None,
         "is_running": any(not turn.has_ended for turn in shown),
         "is_waiting": any(choice.waiting for choice in context["corpora"]),
     }

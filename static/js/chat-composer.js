@@ -62,12 +62,9 @@ document.addEventListener("keydown", (event) => {
 
 document.addEventListener("click", (event) => {
   const suggestion = event.target.closest("[data-suggestion]");
-  const again = event.target.closest("[data-ask-again]");
   if (suggestion && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
     event.preventDefault();
     ask(suggestion.textContent.trim());
-  } else if (again) {
-    ask(again.closest(".turn").querySelector(".question h2").textContent);
   }
 });
 

@@ -125,6 +125,8 @@ ROUTES = {
     "chat:stop": post("turn", 302),
     "chat:inspect": Route(argument="turn", owner=302),
     "chat:judge": post("turn chunk", 302, data={"grade": "1"}),
+    "chat:again": post("turn", 302),
+    "chat:show": post("turn", 302),
     "chat:answer_anyway": post("refused", 302),
 }
 
