@@ -24,6 +24,7 @@ from chat.models import Turn
 from chat.render import cited_sentences
 from chat.threads import in_thread
 from chat.types import ChatServices, Exchange, GeneratorStatus, Message
+from chat.waiting import ordinal
 from ingestion.context import widened
 from ingestion.models import Corpus, Document
 from ingestion.types import Passage, passage_text
@@ -32,6 +33,7 @@ from search.types import Degradation, DegradedCode, Outcome, Trace
 REWRITE_SECONDS = 10.0
 REWRITE_TOKENS = 120
 WAITING_SECONDS = 5.0
+TOLD_FROM_MS = 100.0
 _INCOMPLETE = frozenset(
     {
         DegradedCode.EMBEDDER_UNREACHABLE,
@@ -46,6 +48,11 @@ _DOUBT = Degradation(
     DegradedCode.LOW_RELEVANCE,
     "The reranker doubts that any of these passages answers the question. Check the answer against "
     "its sources.",
+)
+_NOT_REWRITTEN = Degradation(
+    DegradedCode.NOT_REWRITTEN,
+    "The language model did not put this follow-up question into words that stand alone, so it was "
+    "searched as it is. If the sources miss the point, name what you mean and ask again.",
 )
 
 Tell: TypeAlias = Callable[[str, dict[str, Any]], None]
@@ -93,6 +100,7 @@ async def write(
     found: Callable[[], Awaitable[None]] = _nobody,
     despite_doubt: bool = False,
     rewrites: bool = True,
+    person: str = "",
 ) -> None:
     """Answer the draft's question into the draft.
 
@@ -109,6 +117,7 @@ async def write(
         found: awaited when the sources are known, before they are told.
         despite_doubt: answer, with a warning, what a corpus would refuse to answer.
         rewrites: whether a follow-up question is rewritten to stand alone.
+        person: who asks; the language model serves everybody in turn.
 
     Raises:
         SearchError: the settings of the search are wrong.
@@ -118,7 +127,7 @@ async def write(
     try:
         question = draft.question
         if rewrites:
-            question = await _standalone(draft, history, checking, services, tell)
+            question = await _standalone(draft, history, checking, services, tell, person=person)
         trace, has_documents, wider = await _search(question, corpora, services, tell)
         status = await checking
     finally:
@@ -140,7 +149,7 @@ async def write(
         trace = _with_sent(trace, passages, asked)
     draft.trace = trace
     draft.sources = trace.sources()[: len(passages) + panel.JUST_MISSED]
-    draft.degraded = list(trace.degraded)
+    draft.degraded += trace.degraded
     if manner == Corpus.Doubtful.WARN:
         draft.degraded.append(_DOUBT)
     await found()
@@ -160,7 +169,9 @@ async def write(
         _degrade(draft, status.problem, tell)
         await _quote(draft, question, passages, services, tell)
     else:
-        await _generate(draft, asked, question, passages, services, tell, began=began)
+        await _generate(
+            draft, asked, question, passages, services, tell, began=began, person=person
+        )
         await _check(draft, asked, passages, services, tell)
     draft.timings_ms["generation"] = _ms_since(writing_began)
     draft.timings_ms["whole_turn"] = _ms_since(began)
@@ -172,6 +183,8 @@ async def _standalone(
     checking: asyncio.Task[GeneratorStatus],
     services: ChatServices,
     tell: Tell,
+    *,
+    person: str,
 ) -> str:
     """The question to search for: rewritten with the conversation in mind where that works."""
     if not history:
@@ -181,17 +194,34 @@ async def _standalone(
     if (await checking).problem is not None:
         return draft.question
     reply = ""
+    asked = prompt.rewrite_prompt(draft.question, history)
     try:
-        async with asyncio.timeout(REWRITE_SECONDS):
-            reply = await _reply(prompt.rewrite_prompt(draft.question, history), services)
+        async with (
+            services.line.place(person, tell=_in_line(services, tell), is_short=True),
+            asyncio.timeout(REWRITE_SECONDS),
+        ):
+            reply = await _reply(asked, services)
     except (TimeoutError, GenerationError) as exc:
-        logger.info("the question is searched as it was asked: %s", exc)
+        logger.warning("the question is searched as it was asked: %s", exc)
+        draft.degraded.append(_NOT_REWRITTEN)
     rewritten = prompt.rewritten_question(reply, question=draft.question)
     draft.timings_ms["rewrite"] = _ms_since(began)
     if rewritten != draft.question:
         draft.standalone_question = rewritten
         tell("stage", {"text": f"Searching for: {rewritten}"})
     return rewritten
+
+
+def _in_line(services: ChatServices, tell: Tell) -> Callable[[int, bool], None]:
+    """A stage line for each place in the line."""
+
+    def told(place: int, is_alone: bool) -> None:
+        text = f"{ordinal(place)} in line for {services.generation.model}…"
+        if is_alone:
+            text += " Redis is away: only the questions of this web process are counted."
+        tell("stage", {"text": text})
+
+    return told
 
 
 async def _reply(messages: Sequence[Message], services: ChatServices) -> str:
@@ -323,21 +353,17 @@ async def _generate(
     tell: Tell,
     *,
     began: float,
+    person: str,
 ) -> None:
     """The model's answer, without numbers it made up; quotes if it gives none."""
-    settings = services.generation
-    draft.model = settings.model
+    draft.model = services.generation.model
     clean = CitationStream(allowed=range(1, asked.sent + 1))
-    waiting = asyncio.create_task(_tell_waiting(settings.model, tell))
-    pieces = generation.stream(asked.messages, settings=settings)
+    arrived = time.perf_counter()
     try:
-        async with aclosing(pieces):
-            async for piece in pieces:
-                if not waiting.done():
-                    waiting.cancel()
-                    tell("stage", {"text": "Writing the answer…"})
-                    draft.timings_ms["first_token"] = _ms_since(began)
-                _add(draft, clean.feed(piece), tell)
+        async with services.line.place(person, tell=_in_line(services, tell)):
+            if (waited_ms := _ms_since(arrived)) >= TOLD_FROM_MS:
+                draft.timings_ms["in_line"] = waited_ms
+            await _write_down(draft, asked, services, tell, clean=clean, began=began)
         _add(draft, clean.finish(), tell)
         if not draft.text:
             raise GeneratorFailed("an empty answer")
@@ -354,6 +380,28 @@ async def _generate(
         draft.model = ""
         _degrade(draft, exc, tell)
         await _quote(draft, question, passages, services, tell)
+
+
+async def _write_down(
+    draft: Draft,
+    asked: prompt.Prompt,
+    services: ChatServices,
+    tell: Tell,
+    *,
+    clean: CitationStream,
+    began: float,
+) -> None:
+    """What the model says, as it says it. Raises `GenerationError`."""
+    waiting = asyncio.create_task(_tell_waiting(services.generation.model, tell))
+    pieces = generation.stream(asked.messages, settings=services.generation)
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if not waiting.done():
+                    waiting.cancel()
+                    tell("stage", {"text": "Writing the answer…"})
+                    draft.timings_ms["first_token"] = _ms_since(began)
+                _add(draft, clean.feed(piece), tell)
     finally:
         waiting.cancel()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
+from chat.admission import shared_line
 from chat.types import ChatServices, GenerationSettings, TurnOptions
 from inference.client import shared_client
 from ingestion.models import Corpus
@@ -40,8 +41,14 @@ def chat_services(
     """
     return ChatServices(
         retrieve=partial(_retrieve, labels=labels, knobs=options.retrieval),
-        generation=generation_settings(options.model),
+        generation=(generation := generation_settings(options.model)),
         sentences=shared_client(settings.EMBED_URL, settings.RERANK_URL),
+        line=shared_line(
+            parallel=max(1, settings.OLLAMA_PARALLEL),
+            most_waiting=settings.GENERATION_QUEUE_MAX,
+            redis_url=settings.REDIS_URL,
+            key=generation.host,
+        ),
     )
 
 

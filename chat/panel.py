@@ -34,6 +34,7 @@ _STAGES = {
     "rerank": "Reranking",
     "total": "Retrieval in all",
     "rewrite": "Rewriting the question",
+    "in_line": "In line for the model",
     "first_token": "To the first word",
     "generation": "Writing",
     "checking": "Checking the citations",

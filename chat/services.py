@@ -194,9 +194,9 @@ def answer_once(
     draft = Draft(question=checked_question(question))
 
     async def answer() -> None:
-        await answering.write(
-            draft, corpora=corpora, services=services or chat_services(tuple(labels)), tell=tell
-        )
+        given = services or chat_services(tuple(labels))
+        await answering.write(draft, corpora=corpora, services=given, tell=tell)
+        await given.line.settled()
 
     asyncio.run(answer())
     draft.text = draft.text.rstrip()

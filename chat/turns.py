@@ -55,6 +55,7 @@ COALESCE_SECONDS = 0.05
 RENDER_SHARE = 0.1
 # Turns before this one among which those are that were answered.
 HISTORY_READ = 50
+STAGE_LENGTH = 600
 
 UNEXPECTED = (
     "Something unexpected went wrong while this question was answered. Ask again; if it fails "
@@ -192,6 +193,7 @@ class _Live:
         self._is_over = False
         self._was_stopped = False
         self._open_text = ""
+        self._stage = ""
         self._has_tail = False
         self._flushing: asyncio.TimerHandle | None = None
         self._render_seconds = 0.0
@@ -236,6 +238,7 @@ class _Live:
                     found=self._save_found,
                     despite_doubt=job.despite_doubt,
                     rewrites=job.rewrites,
+                    person=job.person,
                 )
                 state, error = self.draft.state, self.draft.error
             else:
@@ -258,6 +261,8 @@ class _Live:
         """What `answering` tells, as events; text gathers for a moment first."""
         if self._is_over:
             return  # a stage line of a search whose turn was stopped meanwhile
+        if name == "stage":
+            self._stage = data["text"]
         if name != "text":
             self._emit(name, data)
             return
@@ -296,7 +301,7 @@ class _Live:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
-                if await in_thread(_save_progress, self.turn_id, self.draft.text):
+                if await in_thread(_save_progress, self.turn_id, self.draft.text, self._stage):
                     continue
             except DatabaseError:
                 logger.exception("the progress of turn %d could not be saved", self.turn_id)
@@ -339,6 +344,7 @@ class _Job:
     labels: tuple[tuple[str, str], ...] = ()
     options: TurnOptions = DEFAULT_OPTIONS
     rewrites: bool = True
+    person: str = ""
 
 
 def _claim(turn_id: int) -> _Job | None:
@@ -367,6 +373,7 @@ def _claim(turn_id: int) -> _Job | None:
         labels=tuple((name, value) for name, value in conversation.labels),
         options=replace(options, model=options.model or conversation.model),
         rewrites=conversation.rewrites,
+        person=str(conversation.owner_id),
     )
 
 
@@ -396,10 +403,10 @@ def _save_found(turn_id: int, draft: Draft) -> None:
     )
 
 
-def _save_progress(turn_id: int, text: str) -> bool:
-    """Heartbeat and text so far; False if the turn was ended elsewhere or deleted."""
+def _save_progress(turn_id: int, text: str, stage: str) -> bool:
+    """Heartbeat, text so far, stage; False if the turn was ended elsewhere or deleted."""
     mine = Turn.objects.filter(pk=turn_id, state=Turn.State.RUNNING)
-    return mine.update(heartbeat_at=timezone.now(), answer=text) == 1
+    return mine.update(heartbeat_at=timezone.now(), answer=text, stage=stage[:STAGE_LENGTH]) == 1
 
 
 def _save_end(turn_id: int, draft: Draft, state: Turn.State, error: str) -> None:
@@ -447,7 +454,7 @@ class _Teller:
         self._last = after
         self._has_sources = False
         self._notices = 0
-        self._text = ""
+        self._text = self._stage = ""
 
     def event(self, name: str, **data: Any) -> Event:
         """The next event."""
@@ -468,6 +475,9 @@ class _Teller:
         events += [self.event("notice", **notice) for notice in turn.degraded[self._notices :]]
         self._notices = len(turn.degraded)
         if not turn.has_ended:
+            if turn.stage != self._stage:
+                self._stage = turn.stage
+                events.append(self.event("stage", text=turn.stage))
             if turn.answer != self._text:
                 self._text = turn.answer
                 html = render_markdown(turn.answer, sources=shown)

@@ -11,6 +11,7 @@ from search.arms import Embedder
 from search.rerank import Reranker
 
 if TYPE_CHECKING:
+    from chat.admission import Line
     from chat.errors import GenerationError
     from ingestion.models import Corpus
     from search.types import Trace
@@ -129,8 +130,10 @@ class ChatServices:
     """What an answer is made with; the one seam at which tests put stand-ins.
 
     retrieve: from a question and the corpora to a trace, calling back with stage lines.
+    line: where requests to the language model wait for each other.
     """
 
     retrieve: Retrieve
     generation: GenerationSettings
     sentences: AnswerModels
+    line: Line

@@ -56,6 +56,8 @@ OLLAMA_HOST = env.str("OLLAMA_HOST", default="http://127.0.0.1:11434")
 OLLAMA_MODEL = env.str("OLLAMA_MODEL", default="qwen3:4b-instruct")
 OLLAMA_KEEP_ALIVE = env.str("OLLAMA_KEEP_ALIVE", default="5m")
 OLLAMA_CONTEXT_TOKENS = env.int("OLLAMA_CONTEXT_TOKENS", default=8192)
+OLLAMA_PARALLEL = env.int("OLLAMA_PARALLEL", default=1)
+GENERATION_QUEUE_MAX = env.int("GENERATION_QUEUE_MAX", default=100)
 
 # --- models and retrieval ----------------------------------------------------
 EMBEDDING_MODEL = env.str("EMBEDDING_MODEL", default="all-MiniLM-L6-v2")

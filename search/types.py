@@ -39,6 +39,7 @@ class DegradedCode(StrEnum):
     EMBEDDER_CHANGED = "embedder_changed"
     VECTORS_UNAVAILABLE = "vectors_unavailable"
     LEXICAL_UNAVAILABLE = "lexical_unavailable"
+    NOT_REWRITTEN = "not_rewritten"
     GENERATOR_UNREACHABLE = "generator_unreachable"
     GENERATOR_MODEL_MISSING = "generator_model_missing"
     GENERATOR_FAILED = "generator_failed"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chat import services, turns
+from chat.admission import Line
 from chat.models import Conversation, Turn
 from chat.threads import in_thread
 from chat.turns import Event
@@ -135,9 +136,16 @@ class Search:
         return self.found
 
 
-def engine(generation: GenerationSettings, search: Search | None = None) -> ChatServices:
+def engine(
+    generation: GenerationSettings, search: Search | None = None, *, line: Line | None = None
+) -> ChatServices:
     """What the engine works with in these tests."""
-    return ChatServices(retrieve=search or Search(), generation=generation, sentences=NoModels())
+    return ChatServices(
+        retrieve=search or Search(),
+        generation=generation,
+        sentences=NoModels(),
+        line=line or Line(parallel=4, most_waiting=20),
+    )
 
 
 def asked(

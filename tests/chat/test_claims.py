@@ -10,11 +10,11 @@ import pytest
 from chat.claims import Claim, check
 from chat.models import Turn
 from chat.render import cited_sentences, render_markdown
-from chat.types import ChatServices, GenerationSettings
+from chat.types import GenerationSettings
 from inference.errors import InferenceUnreachable
 from inference.types import Calibration, ModelInfo
 from ingestion.models import Corpus
-from tests.chat.engine import TEXTS, Search, answered, asked
+from tests.chat.engine import TEXTS, answered, asked, engine
 from tests.ollama_server import OllamaServer
 from tests.search.stand_ins import RERANKER, Models
 
@@ -95,7 +95,7 @@ def test_an_answer_is_checked_when_it_is_written_and_keeps_the_marks(
     corpus: Corpus, ollama: OllamaServer, generation: GenerationSettings
 ) -> None:
     ollama.answer = f"{TEXTS[0].split('.')[0]} [1]. Bananas ripen on Sundays [2]."
-    services = ChatServices(retrieve=Search(), generation=generation, sentences=models())
+    services = replace(engine(generation), sentences=models())
     turn = asked(corpus)
 
     events = answered(turn, services)
@@ -115,7 +115,7 @@ def test_no_check_outlives_the_answer_when_the_reranker_is_away(
 ) -> None:
     ollama.answer = "Bananas ripen on Sundays [2]."
     away = models(rerank_error=InferenceUnreachable("away"))
-    services = ChatServices(retrieve=Search(), generation=generation, sentences=away)
+    services = replace(engine(generation), sentences=away)
     turn = asked(corpus)
 
     answered(turn, services)

@@ -15,6 +15,7 @@ from django.urls import reverse
 
 from chat import services as chat_services
 from chat import turns
+from chat.admission import Line
 from chat.conf import generation_settings
 from chat.forms import MAX_QUESTION_CHARACTERS
 from chat.models import Conversation, Turn
@@ -525,6 +526,7 @@ def test_stopping_ends_the_turn_and_leaving_does_not(
         retrieve=lambda question, corpora, on_stage: found,
         generation=generation_settings(),
         sentences=shared_client(settings.EMBED_URL, settings.RERANK_URL),
+        line=Line(parallel=1, most_waiting=1),
     )
 
     async def leave_then_stop() -> list[str]:
