@@ -126,10 +126,15 @@ async def write(
     checking = asyncio.create_task(generation.available(services.generation))
     try:
         question = draft.question
-        if rewrites:
-            question = await _standalone(draft, history, checking, services, tell, person=person)
+        if rewrites and history:
+            tell("stage", {"text": "Reading the conversation…"})
+            status = await checking
+            if status.problem is None:
+                asking = _with_model(services, status)
+                question = await _standalone(draft, history, asking, tell, person=person)
         trace, has_documents, wider = await _search(question, corpora, services, tell)
         status = await checking
+        services = _with_model(services, status)
     finally:
         checking.cancel()
 
@@ -177,22 +182,21 @@ async def write(
     draft.timings_ms["whole_turn"] = _ms_since(began)
 
 
+def _with_model(services: ChatServices, status: GeneratorStatus) -> ChatServices:
+    """The same with the model that will answer: the settings may leave that to its server."""
+    return replace(services, generation=replace(services.generation, model=status.model))
+
+
 async def _standalone(
     draft: Draft,
     history: Sequence[Exchange],
-    checking: asyncio.Task[GeneratorStatus],
     services: ChatServices,
     tell: Tell,
     *,
     person: str,
 ) -> str:
     """The question to search for: rewritten with the conversation in mind where that works."""
-    if not history:
-        return draft.question
-    tell("stage", {"text": "Reading the conversation…"})
     began = time.perf_counter()
-    if (await checking).problem is not None:
-        return draft.question
     reply = ""
     asked = prompt.rewrite_prompt(draft.question, history)
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 
 from chat.admission import shared_line
-from chat.types import ChatServices, GenerationSettings, TurnOptions
+from chat.types import ChatServices, GenerationSettings, GeneratorKind, TurnOptions
 from inference.client import shared_client
 from ingestion.models import Corpus
 from search.conf import retrieval_settings, search_services
@@ -22,6 +22,14 @@ DEFAULT_OPTIONS = TurnOptions()
 
 def generation_settings(model: str = "") -> GenerationSettings:
     """The language model as the settings name it now, or another one of the same server."""
+    if settings.OPENAI_BASE_URL:
+        return GenerationSettings(
+            kind=GeneratorKind.OPENAI,
+            host=settings.OPENAI_BASE_URL,
+            api_key=settings.OPENAI_API_KEY,
+            model=model or settings.OPENAI_MODEL,
+            max_context_tokens=settings.OPENAI_CONTEXT_TOKENS,
+        )
     return GenerationSettings(
         host=settings.OLLAMA_HOST,
         model=model or settings.OLLAMA_MODEL,
@@ -39,12 +47,15 @@ def chat_services(
         labels: what documents must carry to be searched.
         options: what this one turn is to be done with.
     """
+    generation = generation_settings(options.model)
+    is_ollama = generation.kind == GeneratorKind.OLLAMA
+    parallel = settings.OLLAMA_PARALLEL if is_ollama else settings.OPENAI_PARALLEL
     return ChatServices(
         retrieve=partial(_retrieve, labels=labels, knobs=options.retrieval),
-        generation=(generation := generation_settings(options.model)),
+        generation=generation,
         sentences=shared_client(settings.EMBED_URL, settings.RERANK_URL),
         line=shared_line(
-            parallel=max(1, settings.OLLAMA_PARALLEL),
+            parallel=max(1, parallel),
             most_waiting=settings.GENERATION_QUEUE_MAX,
             redis_url=settings.REDIS_URL,
             key=generation.host,

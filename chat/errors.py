@@ -4,13 +4,15 @@ ChatError
 ├── QuestionRefused             the question was not taken; nothing was stored
 ├── PassageGone                 what was to be judged is not there, or not for this person
 └── GenerationError             the language model gave no (complete) answer; `sentence` says so
-    ├── GeneratorUnreachable    no Ollama server answers at the configured address
+    ├── GeneratorUnreachable    nothing answers at the configured address
+    ├── GeneratorRefused        the server does not take our key
     ├── GeneratorModelMissing   the server lacks the model; `pull_command` is what to type
     ├── GeneratorBusy           the server's queue is full
     ├── GeneratorLate           the model did not begin to answer in time
     ├── GeneratorFailed         the server answered with an error
     ├── GenerationInterrupted   the stream broke off before its end
-    └── AnswerCut               the answer reached the longest length allowed
+    ├── AnswerCut               the answer reached the longest length allowed
+    └── PullFailed              Ollama could not fetch a model
 """
 
 from __future__ import annotations
@@ -45,27 +47,40 @@ class GenerationError(ChatError):
 
 
 class GeneratorUnreachable(GenerationError):
-    """No Ollama server answers at the configured address."""
+    """Nothing answers at the configured address; `advice` says what to do."""
 
     code = "generator_unreachable"
+    advice = "Start Ollama, or set OLLAMA_HOST to where it runs."
+
+    def __init__(self, detail: str = "", *, advice: str = "") -> None:
+        super().__init__(detail)
+        self.sentence = (
+            "The language model is not reachable, so the best passages are quoted instead. "
+            f"{advice or self.advice}"
+        )
+
+
+class GeneratorRefused(GenerationError):
+    """The server does not take our key."""
+
     sentence = (
-        "The language model is not reachable, so the best passages are quoted instead. "
-        "Start Ollama, or set OLLAMA_HOST to where it runs."
+        "The language model's server refused the site's key, so the best passages are quoted "
+        "instead. The administrator sets the right one in OPENAI_API_KEY."
     )
 
 
 class GeneratorModelMissing(GenerationError):
-    """The server lacks the model."""
+    """The server lacks the model; `advice` says what to do."""
 
     code = "generator_model_missing"
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, advice: str = "") -> None:
         super().__init__(model)
         self.model = model
-        self.pull_command = f"ollama pull {model}"
+        advice = advice or f"Install it with: ollama pull {model}"
         self.sentence = (
             f"The language model {model} is not installed, so the best passages are quoted "
-            f"instead. Install it with: {self.pull_command}"
+            f"instead. {advice}"
         )
 
 
@@ -119,3 +134,11 @@ class AnswerCut(GenerationError):
             f"The answer ends here because it reached its longest length, {max_tokens:,} tokens. "
             "Ask for the part that is missing."
         )
+
+
+class PullFailed(GenerationError):
+    """Ollama could not fetch a model."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(reason)
+        self.sentence = f"{model} could not be fetched. Ollama says: {reason[:300]}"

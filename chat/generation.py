@@ -1,117 +1,39 @@
-"""The way to Ollama: what it has, and its answer as a stream of text.
+"""The language model, whichever server has it: what it has, and its answer as a stream of text.
 
-The only module that imports the Ollama client, and only when it is used. Closing the
-stream, or cancelling the task that reads it, closes the connection; Ollama then stops.
-
-Source: Ollama's HTTP API, github.com/ollama/ollama, docs/api.md
+Two kinds of server, each behind its own gateway with the same functions: Ollama, and any
+that speaks OpenAI's API. Closing the stream, or cancelling the task that reads it, closes
+the connection; the server then stops.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import ssl
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from contextlib import aclosing
 
-import httpx
-
+from chat import ollama_api, openai_api
 from chat.errors import (
     AnswerCut,
     GenerationError,
     GenerationInterrupted,
-    GeneratorBusy,
-    GeneratorFailed,
     GeneratorLate,
-    GeneratorModelMissing,
-    GeneratorUnreachable,
 )
-from chat.prompt import message_tokens
-from chat.types import GenerationSettings, GeneratorStatus, Message
+from chat.types import GenerationSettings, GeneratorKind, GeneratorStatus, Message
 
-if TYPE_CHECKING:
-    from ollama import AsyncClient, ChatResponse
-
-OLLAMA_PORT = 11434
 STATUS_SECONDS = 3.0
-# Ollama loads a model anew whenever the context changes its size: few sizes, few loads.
-SMALLEST_CONTEXT_TOKENS = 4096
-
-logger = logging.getLogger(__name__)
-
-
-def base_url(host: str) -> str:
-    """The address of an Ollama server from how `OLLAMA_HOST` may name it.
-
-    Scheme and port may be missing (`gpu-box`, `:11434`, `0.0.0.0`), as Ollama allows; the
-    address on which a server listens to all is asked on loopback.
-
-    Raises:
-        GeneratorUnreachable: this is no address.
-    """
-    host = host.strip().rstrip("/")
-    has_scheme = "://" in host
-    try:
-        parts = urlsplit(host if has_scheme else f"http://{host}")
-        port = parts.port
-    except ValueError as exc:
-        raise GeneratorUnreachable(f"{host!r} is no address") from exc
-    if port is None:
-        port = OLLAMA_PORT if not has_scheme else 443 if parts.scheme == "https" else 80
-    name = parts.hostname or "127.0.0.1"
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104
-    name = f"[{name}]" if ":" in name else name
-    return f"{parts.scheme}://{name}:{port}{parts.path}"
-
-
-def context_tokens(messages: Sequence[Message], settings: GenerationSettings) -> int:
-    """The context to ask for: the prompt and the longest answer, at the next power of two."""
-    needed = message_tokens(messages) + settings.max_answer_tokens
-    size = SMALLEST_CONTEXT_TOKENS
-    while size < needed:
-        size *= 2
-    return min(size, settings.max_context_tokens)
 
 
 async def available(settings: GenerationSettings) -> GeneratorStatus:
-    """Ask the server for its version and models; never raises, `problem` says what is wrong."""
+    """Ask the server for its models; never raises, `problem` says what is wrong."""
+    status = openai_api.status if settings.kind == GeneratorKind.OPENAI else ollama_api.status
     try:
         async with asyncio.timeout(STATUS_SECONDS):
-            return await _status(settings)
+            return await status(settings)
     except GenerationError as exc:
         return GeneratorStatus(model=settings.model, problem=exc)
     except TimeoutError:
-        return GeneratorStatus(model=settings.model, problem=GeneratorUnreachable("no answer"))
-
-
-async def _status(settings: GenerationSettings) -> GeneratorStatus:
-    url = base_url(settings.host)
-    async with httpx.AsyncClient(**_connection(settings)) as client:
-        try:
-            answer = (await client.get(f"{url}/api/version")).raise_for_status()
-            version = str(answer.json()["version"])
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as exc:
-            raise GeneratorUnreachable(str(exc)) from exc
-    async with _translated(settings), _client(settings) as ollama:
-        listed = await ollama.list()
-    status = GeneratorStatus(
-        model=settings.model,
-        reachable=True,
-        version=version,
-        models=tuple(sorted(entry.model for entry in listed.models if entry.model)),
-    )
-    if status.has_model:
-        return status
-    return GeneratorStatus(
-        model=status.model,
-        reachable=True,
-        version=version,
-        models=status.models,
-        problem=GeneratorModelMissing(status.model),
-    )
+        problem = settings.unreachable(f"no answer within {STATUS_SECONDS} s")
+        return GeneratorStatus(model=settings.model, problem=problem)
 
 
 async def stream(
@@ -129,6 +51,7 @@ async def stream(
 
     Raises:
         GeneratorUnreachable: nothing answers at the address.
+        GeneratorRefused: the server does not take our key.
         GeneratorModelMissing: the server lacks the model.
         GeneratorBusy: its queue is full.
         GeneratorLate: it did not begin in time.
@@ -137,12 +60,9 @@ async def stream(
         AnswerCut: the answer was ended by its length limit; all pieces were given.
     """
     has_begun = False
-    async with (
-        _client(settings) as ollama,
-        aclosing(
-            _pieces(ollama, messages, settings, max_answer_tokens or settings.max_answer_tokens)
-        ) as pieces,
-    ):
+    said = openai_api.pieces if settings.kind == GeneratorKind.OPENAI else ollama_api.pieces
+    limit = max_answer_tokens or settings.max_answer_tokens
+    async with aclosing(said(messages, settings=settings, max_answer_tokens=limit)) as pieces:
         while True:
             seconds = settings.silence_seconds if has_begun else settings.first_token_seconds
             try:
@@ -167,96 +87,3 @@ async def stream(
             if piece:
                 has_begun = True
                 yield piece
-
-
-async def _pieces(
-    ollama: AsyncClient,
-    messages: Sequence[Message],
-    settings: GenerationSettings,
-    max_answer_tokens: int,
-) -> AsyncGenerator[str]:
-    """Every part's text, empty ones included; ends only when the server said `done`."""
-    is_done, why = False, None
-    async with _translated(settings):
-        # Without `think` a reasoning model would think aloud before the first word.
-        parts = await ollama.chat(
-            model=settings.model,
-            messages=[{"role": m.role, "content": m.content} for m in messages],
-            stream=True,
-            think=False,
-            keep_alive=_keep_alive(settings.keep_alive),
-            options={
-                "temperature": settings.temperature,
-                "num_ctx": context_tokens(messages, settings),
-                "num_predict": max_answer_tokens,
-            },
-        )
-        async with aclosing(cast("AsyncGenerator[ChatResponse]", parts)) as received:
-            async for part in received:
-                is_done, why = bool(part.done), part.done_reason
-                yield part.message.content or ""
-                if is_done:
-                    break
-    if not is_done:
-        raise GenerationInterrupted("the stream ended without `done`")
-    if why == "length":
-        raise AnswerCut(max_answer_tokens)
-
-
-@asynccontextmanager
-async def _translated(settings: GenerationSettings) -> AsyncGenerator[None]:
-    """The client's errors as ours."""
-    import ollama
-
-    try:
-        yield
-    except ollama.ResponseError as exc:
-        if exc.status_code == 404:
-            raise GeneratorModelMissing(settings.model) from exc
-        if exc.status_code in (429, 503):
-            raise GeneratorBusy(str(exc)) from exc
-        logger.warning("Ollama reported an error: %s", exc)
-        raise GeneratorFailed(str(exc)) from exc
-    except (
-        ConnectionError,
-        httpx.ConnectError,
-        httpx.TimeoutException,
-        httpx.UnsupportedProtocol,
-        httpx.InvalidURL,
-    ) as exc:
-        raise GeneratorUnreachable(str(exc)) from exc
-    except httpx.HTTPError as exc:
-        raise GenerationInterrupted(str(exc)) from exc
-    except (ValueError, TypeError, AttributeError) as exc:
-        logger.warning("what answers at OLLAMA_HOST does not speak Ollama's API: %s", exc)
-        raise GeneratorFailed(str(exc)) from exc
-
-
-def _connection(settings: GenerationSettings) -> dict[str, Any]:
-    return {
-        # Reading has no limit here: `stream` and `available` watch the clock themselves.
-        "timeout": httpx.Timeout(None, connect=settings.connect_seconds),
-        "trust_env": False,
-        "follow_redirects": False,
-        "verify": _tls(),
-    }
-
-
-def _client(settings: GenerationSettings) -> AsyncClient:
-    from ollama import AsyncClient
-
-    return AsyncClient(host=base_url(settings.host), **_connection(settings))
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Made once: reading the certificates takes 20 ms."""
-    return ssl.create_default_context()
-
-
-def _keep_alive(text: str) -> str | float:
-    """Ollama takes durations as "5m" and plain seconds as a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from chat.errors import GeneratorUnreachable
 from inference.types import ServerInfo
 from search.arms import Embedder
 from search.rerank import Reranker
@@ -61,17 +63,28 @@ class TurnOptions:
         return {name: value for name, value in self.to_json().items() if name != "model"}
 
 
+class GeneratorKind(StrEnum):
+    """Which API the language model's server speaks."""
+
+    OLLAMA = "ollama"
+    OPENAI = "openai"
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:
     """Where the language model is and how it is asked.
 
-    host: as Ollama writes it, with or without scheme and port.
+    host: as Ollama writes it, with or without scheme and port; of another server the address
+        under which its API begins.
+    model: "" for the first one that a server of OpenAI's API lists.
     keep_alive: how long Ollama keeps the model loaded after an answer ("5m", "-1").
     max_context_tokens: most that prompt and answer take together.
     """
 
     host: str
     model: str
+    kind: GeneratorKind = GeneratorKind.OLLAMA
+    api_key: str = field(default="", repr=False)
     keep_alive: str = "5m"
     temperature: float = 0.1
     max_context_tokens: int = 8192
@@ -79,6 +92,12 @@ class GenerationSettings:
     connect_seconds: float = 2.0
     first_token_seconds: float = 120.0
     silence_seconds: float = 30.0
+
+    def unreachable(self, detail: str) -> GeneratorUnreachable:
+        """The error that nothing answers there."""
+        if self.kind == GeneratorKind.OPENAI:
+            return GeneratorUnreachable(detail, advice="Check OPENAI_BASE_URL, and that it runs.")
+        return GeneratorUnreachable(detail)
 
     @property
     def max_prompt_tokens(self) -> int:
@@ -88,8 +107,9 @@ class GenerationSettings:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorStatus:
-    """What an Ollama server said of itself.
+    """What the language model's server said of itself.
 
+    model: the one that answers will come from.
     problem: why it cannot answer now; None when it can.
     """
 
@@ -108,6 +128,15 @@ class GeneratorStatus:
     def pull_command(self) -> str:
         """What to type where the model is missing."""
         return f"ollama pull {self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far the download of a model is. `total_bytes` is 0 while it is not known."""
+
+    status: str
+    completed_bytes: int = 0
+    total_bytes: int = 0
 
 
 class SentenceModels(Embedder, Reranker, Protocol):

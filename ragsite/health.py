@@ -6,6 +6,7 @@ raises. The status page, `/readyz` and `manage.py status` show the same checks.
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import shutil
 import time
@@ -24,8 +25,10 @@ from django.db import DatabaseError, connection
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
 
+from chat.conf import generation_settings
 from chat.errors import GeneratorUnreachable
-from chat.generation import base_url
+from chat.generation import available
+from chat.ollama_api import base_url
 from inference.client import shared_client
 from inference.errors import InferenceError, ModelLoading
 from inference.types import ModelInfo
@@ -90,7 +93,7 @@ def examine() -> SiteHealth:
         "worker": check_worker,
         "chroma": lambda: check_chroma(settings.CHROMA_URL, token=settings.CHROMA_TOKEN),
         "inference": lambda: check_inference(settings.EMBED_URL, settings.RERANK_URL),
-        "ollama": lambda: check_ollama(settings.OLLAMA_HOST, model=settings.OLLAMA_MODEL),
+        "ollama": check_language_model,
         "disk": lambda: check_disk(data_dir, floor_bytes=floor_bytes),
         "stores": check_stores,
     }
@@ -237,6 +240,17 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
 def _loading() -> Check:
     advice = "Wait a minute: the models are being loaded. Nothing else is to be done."
     return _down("inference", "loading its models", advice=advice)
+
+
+def check_language_model() -> Check:
+    """Whether the server that writes the answers can, whichever kind it is."""
+    if not settings.OPENAI_BASE_URL:
+        return check_ollama(settings.OLLAMA_HOST, model=settings.OLLAMA_MODEL)
+    status = asyncio.run(available(generation_settings()))
+    if status.problem is not None:
+        return _down("ollama", "cannot answer", advice=status.problem.sentence)
+    facts = {"address": settings.OPENAI_BASE_URL, "model": status.model}
+    return Check("ollama", TITLES["ollama"], up=True, required=False, facts=facts)
 
 
 def check_ollama(host: str, *, model: str) -> Check:

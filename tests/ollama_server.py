@@ -19,10 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 MODEL = "qwen3:4b-instruct"
 VERSION = "0.22.1"
+UNKNOWN_MODEL = "no-such-model"
+PULL_BYTES = 2_500_000_000
 _SENTENCE = re.compile(r".+?[.!?](?=\s|$)", re.DOTALL)
 _WORD = re.compile(r"\s*\S+")
 
@@ -90,6 +92,10 @@ class OllamaServer:
         self.models = [MODEL]
         self.requests: list[tuple[str, str]] = []
         self.chats: list[Chat] = []
+        self.pulled: list[str] = []
+        self.pull_left = threading.Event()
+        self.pull_steps = 5
+        self.pull_seconds = 0.01
         self._port = port
         self._ready = threading.Event()
         self._failure: OSError | None = None
@@ -107,7 +113,7 @@ class OllamaServer:
         """The requests that asked for an answer."""
         return [chat for chat in self.chats if not chat.is_rewrite]
 
-    def start(self) -> OllamaServer:
+    def start(self) -> Self:
         """Begin to listen. Raises OSError if the port is taken."""
         self._thread.start()
         self._ready.wait()
@@ -121,7 +127,7 @@ class OllamaServer:
             self._loop.call_soon_threadsafe(self._stopped.set)
             self._thread.join()
 
-    def __enter__(self) -> OllamaServer:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
@@ -167,10 +173,14 @@ class OllamaServer:
         """Requests of one connection, one after the other."""
         try:
             while request := await _read_request(reader):
-                method, path, body = request
+                method, path, body, head = request
                 self.requests.append((method, path))
-                if (method, path) == ("POST", "/api/chat"):
+                if refused := self._refused(head):
+                    await _send_json(writer, *refused)
+                elif (method, path) == ("POST", self.chat_path):
                     await self._chat(Chat(json.loads(body)), reader, writer)
+                elif (method, path) == ("POST", "/api/pull"):
+                    await self._pull(json.loads(body)["model"], reader, writer)
                 else:
                     status, answer = self._plain(method, path, body)
                     await _send_json(writer, status, answer)
@@ -178,6 +188,10 @@ class OllamaServer:
             pass
         finally:
             writer.transport.abort()
+
+    def _refused(self, head: str) -> tuple[int, dict[str, Any]] | None:
+        """What is answered instead to a request with these headers; Ollama takes them all."""
+        return None
 
     def _plain(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         models = [] if self.mode is Mode.MISSING else self.models
@@ -202,12 +216,14 @@ class OllamaServer:
         self.chats.append(chat)
         model = chat.body["model"]
         if self.mode is Mode.MISSING or model not in self.models:
-            await _send_json(writer, 404, {"error": f"model '{model}' not found"})
+            await _send_json(writer, 404, self._error(f"model '{model}' not found"))
         elif self.mode is Mode.BUSY:
             error = "server busy, please try again. maximum pending requests exceeded"
-            await _send_json(writer, 503, {"error": error})
+            await _send_json(writer, 503, self._error(error))
         elif self.mode is Mode.FAILING:
-            await _send_json(writer, 500, {"error": "llama runner process has terminated"})
+            await _send_json(writer, 500, self._error("llama runner process has terminated"))
+        elif wrong := self._wrong(chat):
+            await _send_json(writer, 400, wrong)
         else:
             await self._answer(chat, reader, writer)
         chat.ended.set()
@@ -230,11 +246,7 @@ class OllamaServer:
             raise ConnectionResetError
 
     async def _write(self, chat: Chat, writer: asyncio.StreamWriter) -> None:
-        writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n"
-        )
-        await writer.drain()
+        await self._begin(writer)
         if self.mode is Mode.SLOW and not chat.is_rewrite:
             await asyncio.sleep(self.first_token_seconds)
         words = _WORD.findall(self._text(chat))
@@ -247,18 +259,74 @@ class OllamaServer:
             if self.mode is Mode.SILENT and at_middle:
                 await asyncio.sleep(3600)
             if self.mode is Mode.ERROR and at_middle:
-                await _send_line(writer, {"error": "an error was encountered while running"})
+                await self._send(writer, self._error("an error was encountered while running"))
                 break
             await asyncio.sleep(self.token_seconds)
             chat.sent.append(word)
-            await _send_line(writer, _part(chat, content=word))
+            await self._send(writer, self._word(chat, word))
         else:
             reason = "length" if self.mode is Mode.LONG else "stop"
-            counts: dict[str, Any] = {
-                "prompt_eval_count": len(chat.prompt) // 4,
-                "eval_count": len(words),
-            }
-            await _send_line(writer, _part(chat, done=True, done_reason=reason, **counts))
+            await self._finish(chat, writer, reason, len(words))
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    # --- the dialect ------------------------------------------------------------
+
+    chat_path = "/api/chat"
+    content_type = "application/x-ndjson"
+
+    def _error(self, text: str) -> dict[str, Any]:
+        return {"error": text}
+
+    def _wrong(self, chat: Chat) -> dict[str, Any] | None:
+        """What is wrong with the parameters, if anything."""
+        return None
+
+    def _word(self, chat: Chat, word: str) -> dict[str, Any]:
+        return _part(chat, content=word)
+
+    async def _begin(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            f"HTTP/1.1 200 OK\r\nContent-Type: {self.content_type}\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n".encode()
+        )
+        await writer.drain()
+
+    async def _send(self, writer: asyncio.StreamWriter, part: dict[str, Any]) -> None:
+        await _send_chunk(writer, json.dumps(part, ensure_ascii=False) + "\n")
+
+    async def _finish(
+        self, chat: Chat, writer: asyncio.StreamWriter, reason: str, words: int
+    ) -> None:
+        counts: dict[str, Any] = {
+            "prompt_eval_count": len(chat.prompt) // 4,
+            "eval_count": words,
+        }
+        await self._send(writer, _part(chat, done=True, done_reason=reason, **counts))
+
+    async def _pull(
+        self, model: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Fetch a model in `pull_steps` steps; the client's leaving ends that."""
+        self.pulled.append(model)
+        if model == UNKNOWN_MODEL:
+            await _send_json(writer, 200, {"error": "pull model manifest: file does not exist"})
+            return
+        await self._begin(writer)
+        leaving = asyncio.ensure_future(reader.read(1))
+        layer = {"status": "pulling 0123456789ab", "digest": "sha256:0123", "total": PULL_BYTES}
+        await self._send(writer, {"status": "pulling manifest"})
+        for step in range(self.pull_steps + 1):
+            done, _ = await asyncio.wait({leaving}, timeout=self.pull_seconds)
+            if done:
+                self.pull_left.set()
+                raise ConnectionResetError
+            completed = PULL_BYTES * step // self.pull_steps
+            await self._send(writer, {**layer, "completed": completed})
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        self.models.append(model)
+        await self._send(writer, {"status": "success"})
         writer.write(b"0\r\n\r\n")
         await writer.drain()
 
@@ -327,8 +395,8 @@ def _description(name: str) -> dict[str, Any]:
     }
 
 
-async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, bytes] | None:
-    """Method, path and body of the next request; None when the client is gone."""
+async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, bytes, str] | None:
+    """Method, path, body and head of the next request; None when the client is gone."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.IncompleteReadError:
@@ -336,7 +404,7 @@ async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, bytes] 
     method, path, _ = head.split(" ", 2)
     length = re.search(r"(?im)^content-length:\s*(\d+)", head)
     body = await reader.readexactly(int(length[1])) if length else b""
-    return method, path, body
+    return method, path, body, head
 
 
 async def _send_json(writer: asyncio.StreamWriter, status: int, answer: dict[str, Any]) -> None:
@@ -350,9 +418,10 @@ async def _send_json(writer: asyncio.StreamWriter, status: int, answer: dict[str
     await writer.drain()
 
 
-async def _send_line(writer: asyncio.StreamWriter, part: dict[str, Any]) -> None:
-    line = json.dumps(part, ensure_ascii=False).encode() + b"\n"
-    writer.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+async def _send_chunk(writer: asyncio.StreamWriter, text: str) -> None:
+    """One chunk of a body, as HTTP/1.1 has it."""
+    chunk = text.encode()
+    writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
     await writer.drain()
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from chat import generation as gateway
+from chat import ollama_api
 from chat.errors import (
     AnswerCut,
     GenerationError,
@@ -77,7 +78,7 @@ def test_the_context_grows_in_steps_with_the_prompt_up_to_its_limit() -> None:
     settings = GenerationSettings(host="", model=MODEL, max_context_tokens=16_384)
 
     def context(words: int) -> int:
-        return gateway.context_tokens([Message("user", "word " * words)], settings)
+        return ollama_api.context_tokens([Message("user", "word " * words)], settings)
 
     assert context(10) == 4096
     assert context(1950) == 4096
@@ -260,7 +261,7 @@ def test_a_server_that_accepts_and_says_nothing_counts_as_away(
     ],
 )
 def test_the_host_may_be_written_as_ollama_allows(host: str, url: str) -> None:
-    assert gateway.base_url(host) == url
+    assert ollama_api.base_url(host) == url
 
 
 @pytest.mark.parametrize("host", ["host:port", "http://[oops", "host:99999"])
