@@ -47,7 +47,7 @@ class ConversationAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has 
     list_select_related = ("owner",)
     list_filter = ("updated_at",)
     search_fields = ("title", "owner__username", "turns__question")
-    fields = ("title", "owner", "shown_corpora", "created_at", "updated_at")
+    fields = ("title", "owner", "model", "shown_corpora", "created_at", "updated_at")
     readonly_fields = fields
     inlines = (TurnInline,)
 

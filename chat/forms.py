@@ -22,6 +22,7 @@ class AskForm(forms.Form):
     """
 
     question = forms.CharField(error_messages={"required": "Type a question first."})
+    model = forms.CharField(required=False, max_length=200)
     corpora = forms.ModelMultipleChoiceField(
         queryset=Corpus.objects.none(),
         error_messages={
@@ -62,6 +63,18 @@ class AskForm(forms.Form):
                 code="too_long",
             )
         return question
+
+
+class PullForm(forms.Form):
+    """A language model to be fetched: a name as Ollama's library has it."""
+
+    pull = forms.RegexField(
+        r"^[\w./:-]{1,200}$",
+        error_messages={
+            "required": "Type the name of a model first, like qwen3:4b-instruct.",
+            "invalid": "A model's name has letters, digits and . _ - / : only.",
+        },
+    )
 
 
 class AgainForm(forms.Form):

@@ -69,6 +69,48 @@ class Conversation(models.Model):
         return dict(self.turns.values_list("pk", "parent_id"))
 
 
+class ModelPull(models.Model):
+    """The download of a language model into Ollama.
+
+    RUNNING -> DONE | FAILED(error) | CANCELLED
+    """
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    model = models.CharField(max_length=200)
+    started_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, related_name="+", null=True
+    )
+    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    status = models.CharField(max_length=200, blank=True, help_text="What Ollama says it does.")
+    completed_bytes = models.BigIntegerField(default=0)
+    total_bytes = models.BigIntegerField(default=0)
+    error = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    heartbeat_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return self.model
+
+    @property
+    def percent(self) -> int:
+        """How much of the part that is being fetched has come, 0 to 100."""
+        return min(100, 100 * self.completed_bytes // self.total_bytes) if self.total_bytes else 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state != self.State.RUNNING
+
+
 class Turn(models.Model):
     """One question and its answer.
 

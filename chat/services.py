@@ -37,6 +37,8 @@ def ask(
     despite_doubt: bool = False,
     labels: Sequence[tuple[str, str]] | None = None,
     follows: int | None = None,
+    model: str | None = None,
+    rewrites: bool | None = None,
 ) -> Turn:
     """Store a question as a PENDING turn; `chat.turns.start` then answers it.
 
@@ -53,6 +55,8 @@ def ask(
             for what it has.
         follows: id of the turn of this conversation that the question goes on from; None for
             the last one of the branch that is shown.
+        model: the language model from now on in this conversation, "" for the site's; None
+            for what it has. `rewrites`, whether follow-up questions are rewritten, likewise.
 
     Raises:
         QuestionRefused: something of this does not hold; nothing was stored.
@@ -71,8 +75,11 @@ def ask(
                 changed["title"] = title(question)
             Conversation.objects.filter(pk=conversation.pk).update(**changed)
         conversation.corpora.set(readable)
+        chosen: dict[str, Any] = {"model": model, "rewrites": rewrites}
         if labels is not None:
-            Conversation.objects.filter(pk=conversation.pk).update(labels=[*map(list, labels)])
+            chosen["labels"] = [*map(list, labels)]
+        if chosen := {name: value for name, value in chosen.items() if value is not None}:
+            Conversation.objects.filter(pk=conversation.pk).update(**chosen)
         return _grow(
             conversation,
             parent_id=_last_turn(conversation) if follows is None else follows,

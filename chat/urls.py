@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from chat import views
+from chat import model_views, views
 
 app_name = "chat"
 urlpatterns = [
@@ -11,6 +11,10 @@ urlpatterns = [
     path("<int:conversation_id>/", views.conversation, name="conversation"),
     path("<int:conversation_id>/rename/", views.rename, name="rename"),
     path("<int:conversation_id>/delete/", views.delete, name="delete"),
+    path("models/", model_views.models, name="models"),
+    path("models/pulls/", model_views.pull, name="pull"),
+    path("models/pulls/<int:pull_id>/stream/", model_views.pull_stream, name="pull_stream"),
+    path("models/pulls/<int:pull_id>/cancel/", model_views.cancel_pull, name="cancel_pull"),
     path("turns/", views.ask, name="ask"),
     path("turns/<int:turn_id>/stream/", views.stream, name="stream"),
     path("turns/<int:turn_id>/stop/", views.stop, name="stop"),

@@ -20,6 +20,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from chat import branches, fragments, pages, services, sse, turns
+from chat.conf import generation_settings
 from chat.errors import PassageGone, QuestionRefused
 from chat.forms import MAX_QUESTION_CHARACTERS, AgainForm, AskForm, RenameForm
 from chat.models import Conversation, Turn
@@ -95,6 +96,8 @@ def _accept(request: Request, person: User | AnonymousUser) -> Turn | HttpRespon
                 conversation=held,
                 labels=labels.read_all(request.POST.getlist("labels")),
                 follows=_number(request.POST.get("follows", "")),
+                model=form.cleaned_data["model"] if "model" in request.POST else None,
+                rewrites=_last_word(request, "rewrites"),
             )
         except QuestionRefused as exc:  # true a moment ago, no longer
             form.add_error("question", exc.sentence)
@@ -306,6 +309,12 @@ def _conversation_of(person: User | AnonymousUser, pk: str) -> Conversation:
     return get_object_or_404(Conversation.objects.of(person), pk=number)
 
 
+def _last_word(request: HttpRequest, name: str) -> bool | None:
+    """What a checkbox with a hidden 0 before it says; None where it is not in the form."""
+    words = request.POST.getlist(name)
+    return words[-1] == "1" if words else None
+
+
 def _number(text: str) -> int | None:
     return int(text[:18]) if text.isascii() and text.isdigit() else None
 
@@ -332,6 +341,7 @@ def _composer(
         "can_ask": any(choice.ready for choice in choices),
         "max_characters": MAX_QUESTION_CHARACTERS,
         "follows": _number(request.POST.get("follows", "")),
+        "model_name": (held and held.model) or generation_settings().model,
     }
 
 
@@ -363,6 +373,7 @@ def _page(
         ],
         "question_count": len(parents),
         "follows": shown[-1].pk if shown else None,
+        "rewrites": held is None or held.rewrites,
         "is_running": any(not turn.has_ended for turn in shown),
         "is_waiting": any(choice.waiting for choice in context["corpora"]),
     }

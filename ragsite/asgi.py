@@ -42,7 +42,7 @@ def _load_search_client() -> None:
 
 async def _lifespan(receive: Receive, send: Send) -> None:
     """End what an earlier process left unfinished; at the end, finish what is running."""
-    from chat import turns
+    from chat import pulls, turns
     from chat.threads import in_thread
 
     while True:
@@ -57,5 +57,6 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             await turns.shutdown()
+            await pulls.shutdown()
             await send({"type": "lifespan.shutdown.complete"})
             return

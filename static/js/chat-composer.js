@@ -73,6 +73,12 @@ document.addEventListener("submit", (event) => {
   if (event.target === composer() && isRunning()) event.preventDefault();
 }, true);
 
+// The model that was chosen for this conversation, shown in the composer.
+document.addEventListener("change", (event) => {
+  const name = event.target.dataset?.model;
+  if (name) composer().querySelector("[data-model-name]").textContent = name;
+});
+
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.elt !== composer() || !event.detail.successful) return;
   box().value = "";

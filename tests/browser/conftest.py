@@ -55,6 +55,19 @@ class Ollama:
         self._server.answer = answer
         self._server.token_seconds = pause_seconds
 
+    def has(self, *models: str) -> None:
+        """What it has besides the model of the site."""
+        self._server.models = [MODEL, *models]
+
+    def fetches(self, *, steps: int, seconds: float) -> None:
+        """In how many steps, and with what pause, it fetches models from now on."""
+        self._server.pull_steps, self._server.pull_seconds = steps, seconds
+
+    @property
+    def last_model(self) -> str:
+        """The model that was last asked for an answer."""
+        return str(self._server.answers[-1].body["model"])
+
     def stop(self) -> None:
         """Nothing listens at its address any more."""
         self._server.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.browser.test_main_job import (
     expect_ready,
     upload,
 )
+from tests.ollama_server import MODEL
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -80,3 +82,77 @@ def test_a_question_is_edited_answered_anew_and_every_version_is_kept(
     expect(page.locator(".turn")).to_have_count(3)
     page.reload()
     expect(page.locator(".turn")).to_have_count(3)
+
+
+def test_the_place_in_the_line_is_shown_with_the_sources_already_there(
+    open_page: Callable[..., Page], site: Site, room: str, shot: Callable[[Page, str], None]
+) -> None:
+    site.ollama.says("A sentence of a long answer [1]. " * 60, pause_seconds=0.05)
+    pages = [open_page() for _ in range(3)]
+    for page in pages:
+        page.goto(room)
+        page.get_by_role("link", name="Ask this corpus").click()
+        ask(page, QUESTION)
+    first, second, third = pages
+    expect(first.locator("[data-answer]")).to_contain_text("A sentence")
+    expect(second.locator(".stage")).to_contain_text(f"1st in line for {MODEL}")
+    expect(third.locator(".stage")).to_contain_text(f"2nd in line for {MODEL}")
+    expect(third.locator(".source").first).to_be_visible()
+    shot(third, "in-line")
+
+    third.reload()
+    expect(third.locator(".stage")).to_contain_text(f"2nd in line for {MODEL}")
+    second.get_by_role("button", name="Stop").click()
+    expect_end(second)
+    expect(third.locator(".stage")).to_contain_text(f"1st in line for {MODEL}")
+    first.get_by_role("button", name="Stop").click()
+    expect(third.locator("[data-answer]")).to_contain_text("A sentence")
+    third.get_by_role("button", name="Stop").click()
+    expect_end(third)
+
+
+def test_another_model_is_chosen_fetched_and_used_for_one_answer(
+    page: Page, site: Site, room: str, shot: Callable[[Page, str], None]
+) -> None:
+    site.ollama.says("An answer [1].")
+    site.ollama.has("small:1b")
+    page.goto(room)
+    page.get_by_role("link", name="Ask this corpus").click()
+    page.get_by_role("button", name="How answers are made").click()
+    page.get_by_label("small:1b").check()
+    page.get_by_label("Rewrite follow-up questions").uncheck()
+
+    site.ollama.fetches(steps=40, seconds=0.2)
+    page.get_by_label("Fetch another model").fill("large:70b")
+    page.get_by_role("button", name="Fetch", exact=True).click()
+    expect(page.get_by_role("progressbar", name="Fetching large:70b")).to_have_attribute(
+        "value", re.compile("[1-9]")
+    )
+    shot(page, "models")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".pull")).to_contain_text("was cancelled")
+    site.ollama.fetches(steps=2, seconds=0.01)
+    page.get_by_role("button", name="Fetch", exact=True).click()
+    page.get_by_role("button", name="Show it in the list").click()
+    expect(page.get_by_label("large:70b")).to_be_visible()
+    page.get_by_label("small:1b").check()
+    page.get_by_role("button", name="Done").click()
+    expect(page.locator("[data-model-name]")).to_have_text("small:1b")
+
+    ask(page, QUESTION)
+    expect_end(page)
+    assert site.ollama.last_model == "small:1b"
+    expect(page.locator("[data-model-name]")).to_have_text("small:1b")
+    expect(page.locator(".figures").last).to_contain_text("small:1b")
+    ask(page, "And the second one?")
+    expect_end(page)
+    expect(page.locator(".turn").last).not_to_contain_text("Searched for")
+
+    page.locator(".turn").last.get_by_text("with other settings").click()
+    page.get_by_label("Language model").last.select_option("large:70b")
+    page.get_by_role("button", name="Ask again so").click()
+    expect(page.locator("[data-version]")).to_have_text("Version 2/2")
+    expect_end(page)
+    assert site.ollama.last_model == "large:70b"
+    expect(page.locator(".turn").last).to_contain_text("Asked again with: model large:70b")
+    site.ollama.has()

@@ -125,6 +125,11 @@ ROUTES = {
     "chat:stop": post("turn", 302),
     "chat:inspect": Route(argument="turn", owner=302),
     "chat:judge": post("turn chunk", 302, data={"grade": "1"}),
+    "chat:models": everybody(),
+    # fetching models is for administrators alone
+    "chat:pull": everybody("post", 404, data={"pull": "small:1b"}, wrong="get"),
+    "chat:pull_stream": Route(argument="turn", owner=404),
+    "chat:cancel_pull": post("turn", 404),
     "chat:again": post("turn", 302),
     "chat:show": post("turn", 302),
     "chat:answer_anyway": post("refused", 302),
