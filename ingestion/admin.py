@@ -20,11 +20,13 @@ from unfold.decorators import display
 from ingestion import services
 from ingestion.listing import FAILED
 from ingestion.models import (
+    AuditEntry,
     Corpus,
     Deletion,
     Document,
     DocumentQuerySet,
     IndexGeneration,
+    Share,
     Verification,
 )
 
@@ -287,3 +289,25 @@ class VerificationAdmin(Record):
     def left(self, run: Verification) -> int:
         """Number of findings that were not repaired."""
         return run.unrepaired
+
+
+@admin.register(Share)
+class ShareAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has no types
+    """Who has which corpus beside its owner."""
+
+    list_display = ("corpus", "person", "group", "role", "granted_by", "created_at")
+    list_filter = ("role", "group")
+    list_select_related = ("corpus", "person", "group", "granted_by")
+    search_fields = ("corpus__name", "person__username", "group__name")
+    autocomplete_fields = ("corpus", "person", "group")
+    readonly_fields = ("granted_by",)
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(Record):
+    """Who did what, and when."""
+
+    list_display = ("at", "person_name", "action", "about", "about_name", "detail")
+    list_filter = ("action", "about")
+    search_fields = ("person_name", "about_name", "about_id")
+    date_hierarchy = "at"

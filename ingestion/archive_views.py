@@ -15,7 +15,8 @@ from django.shortcuts import aget_object_or_404, redirect
 from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_GET, require_POST
 
-from ingestion import corpus_archive
+from ingestion import audit, corpus_archive
+from ingestion.audit import Action
 from ingestion.errors import UploadRefused
 from ingestion.models import Corpus
 from ingestion.views import count_documents
@@ -28,6 +29,7 @@ async def export_corpus(request: HttpRequest, corpus_id: int) -> StreamingHttpRe
     """The whole corpus as a download, made while it is sent."""
     person = await request.auser()
     found = await aget_object_or_404(Corpus.objects.editable_by(person), pk=corpus_id)
+    await sync_to_async(audit.record)(Action.CORPUS_EXPORTED, person=person, about=found)
     return StreamingHttpResponse(
         _pieces(found),
         content_type="application/zip",
@@ -63,6 +65,9 @@ def import_corpus(request: HttpRequest) -> HttpResponse:
         except UploadRefused as exc:
             messages.error(request, f"{file.name}: {exc.sentence}")
             return redirect("ingestion:corpora")
+    audit.record(
+        Action.CORPUS_IMPORTED, person=request.user, about=made.corpus, documents=made.documents
+    )
     messages.success(request, f"{count_documents(made.documents)} imported; each is read anew.")
     if made.refused:
         said = " ".join(f"{name}: {why}" for name, why in made.refused[:MOST_NAMED])

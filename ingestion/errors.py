@@ -7,6 +7,7 @@ IngestionError
 │   │                       no_text_without_ocr, no_text_without_language
 │   ├── ParserCrashed       the parser's own process died on this file: parser_crashed
 │   ├── UploadRefused       the upload was not accepted: duplicate, too_large, empty, disk_full ...
+│   ├── SharingRefused      a corpus cannot be shared so, or given to that person
 │   ├── InvalidLabel        tags or metadata were typed in a way that means nothing
 │   ├── RebuildRefused      a rebuild cannot begin, be put into use or be taken back now
 │   └── PreviewRefused      it cannot be shown how a document would be cut
@@ -177,6 +178,17 @@ class UploadRefused(PermanentError):
     ) -> None:
         super().__init__(message, code=code)
         self.document_id = document_id
+
+
+class SharingRefused(PermanentError):
+    """A corpus cannot be shared so, or given to that person; the message is for people."""
+
+    code = "sharing_refused"
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads."""
+        return str(self)
 
 
 class InvalidLabel(PermanentError):

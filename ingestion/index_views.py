@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from inference.client import shared_client
 from inference.errors import InferenceError
 from inference.types import ModelInfo
+from ingestion import audit, stages
 from ingestion import preview as previewing
 from ingestion import rebuild as rebuilding
-from ingestion import stages
+from ingestion.audit import Action
 from ingestion.conf import ingestion_settings
 from ingestion.errors import IngestionError, PreviewRefused, RebuildRefused
 from ingestion.forms import OptionsForm
@@ -154,7 +155,9 @@ def rebuild(request: HttpRequest, corpus_id: int) -> HttpResponse:
     """Begin a rebuild, cancel it, try its failures again, put it into use, or go back."""
     corpus = _own(request, corpus_id)
     try:
-        sentence = _act(corpus, request.POST.get("act", ""))
+        act = request.POST.get("act", "")
+        sentence = _act(corpus, act)
+        audit.record(Action.INDEX_CHANGED, person=request.user, about=corpus, act=act)
         messages.success(request, sentence)
     except IngestionError as exc:
         messages.error(request, exc.sentence)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.db.models.functions import Coalesce
 
 from ingestion import labels
-from ingestion.models import Corpus, CorpusQuerySet, Document, DocumentQuerySet
+from ingestion.models import Corpus, CorpusQuerySet, Document, DocumentQuerySet, Share
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -33,12 +33,13 @@ FILTERS = {
 
 
 def corpora_of(person: User | AnonymousUser) -> CorpusQuerySet:
-    """The corpora this person may read, each with `ready`, `working`, `failed`, `passages`."""
+    """The corpora this person may read, each with `is_shared` and counts of its documents."""
     shown = Q(documents__state__in=[s for s in State if s != State.DELETING])
     return (
         Corpus.objects.readable_by(person)
         .select_related("owner")
         .annotate(
+            is_shared=Exists(Share.objects.filter(corpus=OuterRef("pk"))),
             total=Count("documents", filter=shown),
             ready=Count("documents", filter=Q(documents__state=State.READY)),
             working=Count("documents", filter=Q(documents__state__in=WORKING)),

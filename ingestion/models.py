@@ -18,6 +18,7 @@ from django.db.models import Exists, F, OuterRef, Q, Window
 from django.db.models.functions import Length, RowNumber
 from django.utils import timezone
 
+from ingestion.audit import AuditEntry as AuditEntry  # a model: Django finds it here
 from ingestion.embeddings import STORED
 from ingestion.errors import SENTENCES
 from ingestion.types import ChunkOptions, Strategy
@@ -44,20 +45,88 @@ class ChunkStrategy(models.TextChoices):
     SEMANTIC = Strategy.SEMANTIC, "Meaning"
 
 
+class ShareQuerySet(models.QuerySet["Share"]):
+    """Sets of shares."""
+
+    def to(self, user: User) -> ShareQuerySet:
+        """What was shared with this person, by name or through a group they are in."""
+        return self.filter(Q(person=user) | Q(group__in=user.groups.order_by().values("pk")))
+
+
+class Share(models.Model):
+    """A corpus shared with one person or one group, as viewer, editor or owner.
+
+    A viewer asks and reads; an editor also adds, changes and deletes documents and builds
+    indexes; an owner also changes settings, shares, and deletes the corpus. The owner named on
+    the corpus itself needs no share.
+    """
+
+    class Role(models.TextChoices):
+        VIEWER = "viewer", "Viewer: asks and reads"
+        EDITOR = "editor", "Editor: adds, changes and deletes documents as well"
+        OWNER = "owner", "Owner: settings, sharing and deleting the corpus as well"
+
+    corpus = models.ForeignKey("Corpus", on_delete=models.CASCADE, related_name="shares")
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="shares",
+    )
+    group = models.ForeignKey(
+        "auth.Group", null=True, blank=True, on_delete=models.CASCADE, related_name="shares"
+    )
+    role = models.CharField(max_length=10, choices=Role, default=Role.VIEWER)
+    granted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ShareQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["group__name", "person__username", "pk"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(person=None) ^ Q(group=None), name="share_with_a_person_or_a_group"
+            ),
+            models.UniqueConstraint(fields=["corpus", "person"], name="one_share_per_person"),
+            models.UniqueConstraint(fields=["corpus", "group"], name="one_share_per_group"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.corpus}: {self.holder} as {self.role}"
+
+    @property
+    def holder(self) -> str:
+        """The name of the person or group."""
+        return str(self.group or self.person)
+
+
 class CorpusQuerySet(models.QuerySet["Corpus"]):
-    """The one place that decides who sees which corpus."""
+    """The one place that decides who may do what with which corpus."""
 
     def readable_by(self, user: User | AnonymousUser) -> CorpusQuerySet:
-        """Corpora this person may search: their own, and those open to everybody signed in."""
-        if not user.is_authenticated or not user.is_active:
-            return self.none()
-        return self.present().filter(Q(owner=user) | Q(visibility=Corpus.Visibility.OPEN))
+        """Corpora this person may search: their own, shared ones, and those open to everybody."""
+        return self._of(user, tuple(Share.Role), Q(visibility=Corpus.Visibility.OPEN))
 
     def editable_by(self, user: User | AnonymousUser) -> CorpusQuerySet:
-        """Corpora whose documents this person may add, retry and delete: their own."""
+        """Corpora whose documents this person may add, retry and delete."""
+        return self._of(user, (Share.Role.EDITOR, Share.Role.OWNER))
+
+    def owned_by(self, user: User | AnonymousUser) -> CorpusQuerySet:
+        """Corpora that this person may set, share and delete: their own, or shared as owner."""
+        return self._of(user, (Share.Role.OWNER,))
+
+    def _of(
+        self, user: User | AnonymousUser, roles: Iterable[Share.Role], others: Q | None = None
+    ) -> CorpusQuerySet:
         if not user.is_authenticated or not user.is_active:
             return self.none()
-        return self.present().filter(owner=user)
+        shared = Share.objects.to(user).filter(role__in=list(roles)).order_by().values("corpus")
+        wanted = Q(owner=user) | Q(pk__in=shared)
+        return self.present().filter(wanted if others is None else wanted | others)
 
     def present(self) -> CorpusQuerySet:
         """Corpora that nobody has deleted; the others only wait until their stores are purged."""
@@ -65,10 +134,10 @@ class CorpusQuerySet(models.QuerySet["Corpus"]):
 
 
 class Corpus(models.Model):
-    """A set of documents that is searched together, private to its owner unless opened."""
+    """A set of documents that is searched together: private, shared, or open to everybody."""
 
     class Visibility(models.TextChoices):
-        PRIVATE = "private", "Only me"
+        PRIVATE = "private", "Only those it is shared with"
         OPEN = "open", "Everybody signed in"
 
     class Doubtful(models.TextChoices):
@@ -758,10 +827,11 @@ class DeletionQuerySet(models.QuerySet["Deletion"]):
     """Receipts, and who may read them."""
 
     def readable_by(self, user: User | AnonymousUser) -> DeletionQuerySet:
-        """Receipts of what this person deleted, or of what lay in a corpus of theirs."""
+        """Receipts of what this person deleted, or of what lay in a corpus that is theirs."""
         if not user.is_authenticated or not user.is_active:
             return self.none()
-        return self.filter(Q(requested_by=user) | Q(corpus_owner=user))
+        owned = Corpus.objects.owned_by(user).order_by().values("pk")
+        return self.filter(Q(requested_by=user) | Q(corpus_owner=user) | Q(corpus_id__in=owned))
 
 
 class Deletion(models.Model):

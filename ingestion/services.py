@@ -17,7 +17,8 @@ from django.db import transaction
 from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
 
-from ingestion import archives, blobs, nudges, receipts
+from ingestion import archives, audit, blobs, nudges, receipts
+from ingestion.audit import Action
 from ingestion.conf import ingestion_settings
 from ingestion.errors import ParseError, UploadRefused
 from ingestion.models import Corpus, Document, DocumentLabel, new_key
@@ -58,7 +59,9 @@ def create_corpus(
         doubtful=doubtful,
     )
     corpus.full_clean()
-    corpus.save(force_insert=True)
+    with transaction.atomic():
+        corpus.save(force_insert=True)
+        audit.record(Action.CORPUS_CREATED, person=owner, about=corpus, visibility=visibility)
     return corpus
 
 
@@ -346,6 +349,11 @@ def request_deletion(*, documents: DocumentQuerySet, person: User | None = None)
         pks = list(going.select_for_update().values_list("pk", flat=True))
         going = Document.objects.filter(pk__in=pks)
         receipts.open_for_documents(going, person=person)
+        counts = Counter(going.values_list("corpus_id", flat=True))
+        for corpus in Corpus.objects.filter(pk__in=counts):
+            audit.record(
+                Action.DOCUMENTS_DELETED, person=person, about=corpus, documents=counts[corpus.pk]
+            )
         return _hide(going)
 
 
@@ -372,6 +380,7 @@ def delete_corpus(*, corpus: Corpus, person: User | None = None) -> None:
         if not Corpus.objects.present().select_for_update().filter(pk=corpus.pk).exists():
             return
         receipts.open_for_corpus(corpus, person=person)
+        audit.record(Action.CORPUS_DELETED, person=person, about=corpus)
         _hide(Document.objects.filter(corpus=corpus))
         Corpus.objects.present().filter(pk=corpus.pk).update(
             deleted_at=now, name=f"{corpus.name[:90]} (deleted {new_key()})"

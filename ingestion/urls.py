@@ -2,7 +2,14 @@
 
 from django.urls import path
 
-from ingestion import archive_views, index_views, label_views, viewer_views, views
+from ingestion import (
+    archive_views,
+    index_views,
+    label_views,
+    sharing_views,
+    viewer_views,
+    views,
+)
 
 app_name = "ingestion"
 urlpatterns = [
@@ -21,6 +28,14 @@ urlpatterns = [
     path("corpora/<int:corpus_id>/documents/labels/", label_views.edit_labels, name="labels"),
     path("corpora/<int:corpus_id>/pause/", label_views.pause, name="pause"),
     path("corpora/<int:corpus_id>/queue/", views.queue, name="queue"),
+    path("corpora/<int:corpus_id>/sharing/", sharing_views.share, name="share"),
+    path(
+        "corpora/<int:corpus_id>/sharing/<int:share_id>/",
+        sharing_views.change_share,
+        name="change_share",
+    ),
+    path("corpora/<int:corpus_id>/transfer/", sharing_views.transfer, name="transfer"),
+    path("corpora/<int:corpus_id>/leave/", sharing_views.leave, name="leave"),
     path("corpora/<int:corpus_id>/index/", index_views.index, name="index"),
     path("corpora/<int:corpus_id>/index/state/", index_views.index_state, name="index_state"),
     path("corpora/<int:corpus_id>/index/preview/", index_views.preview, name="preview"),

@@ -29,7 +29,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 from django_htmx.middleware import HtmxDetails
 
-from ingestion import labels, reader, services, uploads
+from ingestion import audit, labels, reader, services, uploads
+from ingestion.audit import Action
 from ingestion.errors import ACCEPTED_KINDS, UploadRefused
 from ingestion.forms import ACCEPTED, CorpusForm, DeleteCorpusForm
 from ingestion.listing import FAILED, FILTERS, PAGE_SIZE, Filter, corpora_of, summarise
@@ -56,6 +57,10 @@ def _person(request: HttpRequest) -> User:
 def _htmx(request: HttpRequest) -> HtmxDetails:
     details: HtmxDetails = request.htmx  # type: ignore[attr-defined]
     return details
+
+
+def _may_edit(request: HttpRequest, corpus: Corpus) -> bool:
+    return Corpus.objects.editable_by(request.user).filter(pk=corpus.pk).exists()
 
 
 def _wants_fragment(request: HttpRequest) -> bool:
@@ -116,7 +121,8 @@ def _corpus_page(
     context = _table(request, found) | {
         "form": form or CorpusForm(instance=found, owner=found.owner),
         "delete_form": delete_form or DeleteCorpusForm(corpus=found),
-        "is_owner": found.owner_id == person.pk,
+        "is_owner": Corpus.objects.owned_by(person).filter(pk=found.pk).exists(),
+        "is_shared_by_name": found.shares.filter(person=person).exists(),
         "not_taken": found.sources.filter(is_watched=True).exclude(error_code="")[:20],
         "accepted": ACCEPTED,
         "accepted_kinds": ACCEPTED_KINDS,
@@ -131,14 +137,16 @@ def _corpus_page(
 def edit_corpus(request: HttpRequest, corpus_id: int) -> HttpResponse:
     """Rename a corpus, describe it, open it or close it."""
     person = _person(request)
-    found = get_object_or_404(Corpus.objects.editable_by(person), pk=corpus_id)
-    form = CorpusForm(request.POST, instance=found, owner=person)
+    owned = Corpus.objects.owned_by(person).select_related("owner")
+    found = get_object_or_404(owned, pk=corpus_id)
+    form = CorpusForm(request.POST, instance=found, owner=found.owner)
     if not form.is_valid():
         found.refresh_from_db()
         if _htmx(request):
             return _form(request, form, action=request.path)
         return _corpus_page(request, found, form=form)
     form.save()
+    audit.record(Action.CORPUS_CHANGED, person=person, about=found, changed=form.changed_data)
     messages.success(request, "The corpus is changed.")
     return _go_to(request, reverse("ingestion:corpus", args=[corpus_id]))
 
@@ -146,7 +154,7 @@ def edit_corpus(request: HttpRequest, corpus_id: int) -> HttpResponse:
 @require_POST
 def delete_corpus(request: HttpRequest, corpus_id: int) -> HttpResponse:
     """Delete a corpus with everything in it, once its name has been typed."""
-    found = get_object_or_404(Corpus.objects.editable_by(_person(request)), pk=corpus_id)
+    found = get_object_or_404(Corpus.objects.owned_by(_person(request)), pk=corpus_id)
     form = DeleteCorpusForm(request.POST, corpus=found)
     if not form.is_valid():
         if _htmx(request):
@@ -180,7 +188,7 @@ def _table(request: HttpRequest, found: Corpus) -> dict[str, Any]:
         "page": shown.apply(found.documents.all()),
         "filters": [(key, label, summary.count(key)) for key, (label, _) in FILTERS.items()],
         "labels": labels.choices([found], chosen=[shown.label] if shown.label else []),
-        "is_owner": found.owner_id == request.user.pk,
+        "may_edit": _may_edit(request, found),
         "table_url": reverse("ingestion:documents", args=[found.pk]) + shown.query,
     }
 
@@ -206,7 +214,7 @@ def queue(request: HttpRequest, corpus_id: int) -> HttpResponse:
     """
     person = _person(request)
     found = get_object_or_404(Corpus.objects.readable_by(person), pk=corpus_id)
-    concerns = found.owner_id == person.pk or found.documents.unfinished().exists()
+    concerns = _may_edit(request, found) or found.documents.unfinished().exists()
     state = services.queue_state()
     is_late = (state["oldest_waiting_seconds"] or 0) > PAUSED_AFTER_SECONDS
     is_paused = concerns and is_late and not state["working"]
@@ -367,7 +375,7 @@ def document(request: HttpRequest, document_id: int) -> HttpResponse:
     context = {
         "document": found,
         "corpus": found.corpus,
-        "is_owner": found.corpus.owner_id == person.pk,
+        "may_edit": _may_edit(request, found.corpus),
         "view": reader.open_part(found, number=_number(values, "page"), chunk=chunk),
         "chunk": chunk,
         "is_lost": chunk is None and bool(values.get("chunk")),

@@ -7,3 +7,9 @@ class SiteConfig(AppConfig):
     """The site application."""
 
     name = "ragsite"
+
+    def ready(self) -> None:
+        """Let the audit log hear of sign-ins, whichever way they are made."""
+        from ragsite import sign_in_log
+
+        sign_in_log.listen()

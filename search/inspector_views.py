@@ -16,6 +16,8 @@ from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
 from inference.errors import InferenceError
+from ingestion import audit
+from ingestion.audit import Action
 from ingestion.models import Corpus
 from ingestion.types import passage_text
 from search import attribution, exports, inspector, judging, showing, slopes
@@ -278,6 +280,7 @@ def copy(request: HttpRequest, inspection_id: int, corpus_id: int) -> HttpRespon
         chosen, default = asdict(cut), asdict(site)
         own = {name: chosen[name] for name in OF_A_CORPUS if chosen[name] != default[name]}
     Corpus.objects.filter(pk=corpus.pk).update(retrieval=own)
+    audit.record(Action.CORPUS_CHANGED, person=person, about=corpus, retrieval=own)
     said = ", ".join(f"{name.replace('_', ' ')} {in_words(name, own[name])}" for name in own)
     messages.success(
         request,

@@ -385,7 +385,7 @@ def test_the_table_costs_the_same_number_of_queries_however_long(
         add(corpus)
 
     with django_assert_num_queries(
-        8
+        9
     ):  # session, person, corpus, counts, number, rows, their labels, all labels
         table(page, corpus)
 
@@ -697,7 +697,7 @@ def test_a_document_costs_the_same_number_of_queries_however_long(
     )
 
     # session, person, document; parts, text; number and rows of passages; two lists of the rail
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(11):
         read(page, book)
 
 

@@ -1,7 +1,8 @@
 """Who gets what from every route. A route without a line here fails the test.
 
-`OWNER` holds what is asked for, `VIEWER` reads it because its corpus is open, `STRANGER`
-may not know that it exists.
+The owner made what is asked for; viewer, editor and co-owner have the corpus by a share, and a
+viewer of an open corpus without one; a stranger may not know that it exists; somebody whose account
+is switched off is as good as not signed in, whatever session they have.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from django.test import AsyncClient, Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from chat.models import Conversation, Turn
-from ingestion.models import Chunk, Corpus, Document, IndexGeneration
+from ingestion.models import Chunk, Corpus, Document, IndexGeneration, Share
 from ingestion.services import blob_path
 from search.models import Inspection
 from search.types import Candidate, Outcome, RetrievalSettings, Trace
@@ -30,8 +31,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tmp_data")]
 class Route:
     """What a route answers to whom.
 
-    argument: what its address names, in order: "corpus", "document", "conversation", "turn",
-        "refused" (a turn), "inspection", "chunk" or nothing.
+    argument: what its address names, in order: "corpus", "share", "document", "conversation",
+        "turn", "refused" (a turn), "inspection", "chunk" or nothing.
     data: the form it is sent; a callable value is made anew for each request.
     wrong: a verb it refuses; empty for a route that answers to all.
     """
@@ -39,6 +40,8 @@ class Route:
     method: str = "get"
     argument: str = ""
     owner: int = 200
+    co_owner: int = 404
+    editor: int = 404
     viewer: int = 404
     stranger: int = 404
     anonymous: int = 302
@@ -48,17 +51,39 @@ class Route:
 
 def everybody(method: str = "get", status: int = 200, **more: Any) -> Route:
     """A route that names nothing of anybody's: all who are signed in get the same."""
-    return Route(method=method, owner=status, viewer=status, stranger=status, **more)
+    same = dict.fromkeys(("owner", "co_owner", "editor", "viewer", "stranger"), status)
+    return Route(method=method, **{**same, **more})
 
 
 def public(method: str = "get", status: int = 200, **more: Any) -> Route:
     """A route for people who are not signed in as well."""
-    more = {"anonymous": status, **more}
-    return Route(method=method, owner=status, viewer=status, stranger=status, **more)
+    return everybody(method, status, **{"anonymous": status, **more})
+
+
+def readable(argument: str, **more: Any) -> Route:
+    """A view of something that everybody sees who may ask the corpus."""
+    return Route(argument=argument, co_owner=200, editor=200, viewer=200, **more)
+
+
+def edited(argument: str, status: int = 200, method: str = "get", **more: Any) -> Route:
+    """What editors may do, and those who may do more."""
+    same = {"owner": status, "co_owner": status, "editor": status}
+    return Route(method, argument, **{**same, **more})
 
 
 def post(argument: str, status: int, **more: Any) -> Route:
-    """A change of something that only its owner may change."""
+    """A change of something of a corpus's, for its editors and owners."""
+    return edited(argument, status, "post", wrong=more.pop("wrong", "get"), **more)
+
+
+def owned(argument: str, status: int = 200, **more: Any) -> Route:
+    """A change that only owners of the corpus make."""
+    more = {"method": "post", "wrong": "get", **more}
+    return Route(argument=argument, owner=status, co_owner=status, **more)
+
+
+def own(argument: str, status: int = 200, **more: Any) -> Route:
+    """A change of something that is its maker's alone, whatever corpus it is about."""
     return Route("post", argument, owner=status, wrong=more.pop("wrong", "get"), **more)
 
 
@@ -78,61 +103,69 @@ ROUTES = {
     "ingestion:create_corpus": everybody(
         "post", 302, data={"name": "New", "visibility": "private"}, wrong="get"
     ),
-    "ingestion:corpus": Route(argument="corpus", viewer=200),
-    "ingestion:edit_corpus": post("corpus", 302, data={"name": "Renamed", "visibility": "private"}),
-    "ingestion:delete_corpus": post("corpus", 302, data={"name": "Papers"}),
+    "ingestion:corpus": readable("corpus"),
+    "ingestion:edit_corpus": owned(
+        "corpus", 302, data={"name": "Renamed", "visibility": "private"}
+    ),
+    "ingestion:delete_corpus": owned("corpus", 302, data={"name": "Papers"}),
     "ingestion:deletions": everybody(),
     "ingestion:upload": post(
         "corpus", 302, data={"file": lambda: SimpleUploadedFile("a.txt", b"some words")}
     ),
-    "ingestion:documents": Route(argument="corpus", viewer=200),
-    "ingestion:queue": Route(argument="corpus", viewer=200),
+    "ingestion:documents": readable("corpus"),
+    "ingestion:queue": readable("corpus"),
     "ingestion:retry": post("corpus", 302, data={"all": "failed"}),
     "ingestion:delete": post("corpus", 302, data={"all": "failed"}, wrong="put"),
     "ingestion:set_enabled": post("corpus", 302, data={"document": "1", "enabled": "0"}),
     "ingestion:labels": post("corpus", 302, data={"document": "1", "tags": "law"}, wrong="put"),
-    "ingestion:export_corpus": Route(argument="corpus"),
+    "ingestion:export_corpus": edited("corpus"),
     "ingestion:import_corpus": everybody("post", 302, wrong="get"),
     "ingestion:pause": post("corpus", 302, data={"paused": "1"}),
-    "ingestion:index": Route(argument="corpus", wrong="delete"),
-    "ingestion:index_state": Route(argument="corpus"),
-    "ingestion:preview": Route(argument="corpus", owner=422),  # no form was filled in
+    "ingestion:share": owned("corpus", method="get", wrong="delete"),
+    "ingestion:change_share": owned("corpus share", 302, data={"role": "editor"}),
+    "ingestion:transfer": owned("corpus", 302, data={"to": "vic"}),
+    "ingestion:leave": Route(
+        "post", "corpus", owner=302, co_owner=302, editor=302, viewer=302, wrong="get"
+    ),
+    "ingestion:index": edited("corpus", wrong="delete"),
+    "ingestion:index_state": edited("corpus"),
+    "ingestion:preview": edited("corpus", 422),  # no form was filled in
     "ingestion:rebuild": post("corpus", 302, data={"act": "cancel"}),
-    "search:compare": Route(argument="corpus", owner=302, wrong="delete"),  # nothing is built
+    "search:compare": edited("corpus", 302, wrong="delete"),  # nothing is built
     # the inspector: what was looked into is its maker's alone, whatever corpus it is about
     "search:inspector": everybody(wrong="delete"),
     "search:inspection": Route(argument="inspection"),
     "search:export_json": Route(argument="inspection"),
     "search:export_csv": Route(argument="inspection"),
     "search:passage": Route(argument="inspection chunk"),
-    "search:judge": post("inspection chunk", 302, data={"grade": "1"}),
+    "search:judge": own("inspection chunk", 302, data={"grade": "1"}),
     "search:copy": Route(argument="inspection corpus", wrong="delete"),
-    "search:judgements": Route(argument="corpus", viewer=200),
-    "ingestion:document": Route(argument="document", viewer=200),
+    "search:judgements": readable("corpus"),
+    "ingestion:document": readable("document"),
     "ingestion:stand_alone": post("document", 302),
-    "ingestion:viewer": Route(argument="document", viewer=200),
+    "ingestion:viewer": readable("document"),
     "ingestion:page": Route(argument="document document", owner=404),  # it is no PDF
-    "ingestion:original": Route(argument="document", viewer=200),
+    "ingestion:original": readable("document"),
     # chat: conversations are their owner's alone, whatever corpus they are about
     "chat:new": everybody(),
     "chat:conversations": everybody(),
     "chat:ask": everybody("post", 422, data={"question": ""}, wrong="get"),
     "chat:conversation": Route(argument="conversation"),
-    "chat:rename": post("conversation", 302, data={"title": "Another"}),
-    "chat:delete": post("conversation", 302),
+    "chat:rename": own("conversation", 302, data={"title": "Another"}),
+    "chat:delete": own("conversation", 302),
     "chat:stream": Route(argument="turn"),
     "chat:sources": Route(argument="turn"),
-    "chat:stop": post("turn", 302),
+    "chat:stop": own("turn", 302),
     "chat:inspect": Route(argument="turn", owner=302),
-    "chat:judge": post("turn chunk", 302, data={"grade": "1"}),
+    "chat:judge": own("turn chunk", 302, data={"grade": "1"}),
     "chat:models": everybody(),
     # fetching models is for administrators alone
     "chat:pull": everybody("post", 404, data={"pull": "small:1b"}, wrong="get"),
     "chat:pull_stream": Route(argument="turn", owner=404),
-    "chat:cancel_pull": post("turn", 404),
-    "chat:again": post("turn", 302),
-    "chat:show": post("turn", 302),
-    "chat:answer_anyway": post("refused", 302),
+    "chat:cancel_pull": own("turn", 404),
+    "chat:again": own("turn", 302),
+    "chat:show": own("turn", 302),
+    "chat:answer_anyway": own("refused", 302),
 }
 
 
@@ -166,6 +199,7 @@ class Things:
     """What one corpus holds: the arguments that addresses are made of."""
 
     corpus: Corpus
+    share: Share
     document: Document
     conversation: Conversation
     turn: Turn
@@ -180,6 +214,9 @@ class Things:
 
 def things(owner: User, visibility: str) -> Things:
     corpus = Corpus.objects.create(owner=owner, name="Papers", visibility=visibility)
+    # Shared with somebody whom no test signs in.
+    vic = User.objects.get_or_create(username="vic")[0]
+    share = Share.objects.create(corpus=corpus, person=vic)
     document = Document.objects.create(
         corpus=corpus,
         name="a.txt",
@@ -203,9 +240,14 @@ def things(owner: User, visibility: str) -> Things:
         pipeline_version="1",
     )
     chunk = Chunk.objects.create(
-        id="c1", document=document, generation=generation, ordinal=0, text="words", tokens=1
+        id=f"c{document.pk}",
+        document=document,
+        generation=generation,
+        ordinal=0,
+        text="words",
+        tokens=1,
     )
-    candidate = Candidate("c1", bm25_rank=1, rrf_rank=1, outcome=Outcome.SELECTED)
+    candidate = Candidate(chunk.pk, bm25_rank=1, rrf_rank=1, outcome=Outcome.SELECTED)
     trace = Trace("What?", RetrievalSettings(), [candidate], {}, {"total": 1.0})
     inspection = Inspection.objects.create(owner=owner, question="What?", trace=trace.to_json())
     inspection.corpora.add(corpus)
@@ -213,11 +255,18 @@ def things(owner: User, visibility: str) -> Things:
     refused = Turn.objects.create(
         conversation=conversation, question="Why?", state=Turn.State.DONE, abstained=True
     )
-    return Things(corpus, document, conversation, turn, refused, chunk, inspection)
+    return Things(corpus, share, document, conversation, turn, refused, chunk, inspection)
 
 
-def status(name: str, things: Things, person: User | None, method: str | None = None) -> int:
-    client = AsyncClient()
+def status(
+    name: str,
+    things: Things,
+    person: User | None,
+    *,
+    method: str | None = None,
+    client: AsyncClient | None = None,
+) -> int:
+    client = client or AsyncClient()
     if person is not None:
         client.force_login(person)
     route = ROUTES[name]
@@ -244,8 +293,29 @@ def test_a_viewer_of_an_open_corpus_reads_and_changes_nothing(
 
 
 @pytest.mark.parametrize("name", ROUTES)
+def test_a_share_allows_what_its_role_says(name: str, alice: User) -> None:
+    made, route = things(alice, "private"), ROUTES[name]
+    expected = {"viewer": route.viewer, "editor": route.editor, "owner": route.co_owner}
+
+    for role, wanted in expected.items():
+        person = User.objects.create(username=f"a {role}")
+        Share.objects.create(corpus=made.corpus, person=person, role=role)
+        assert (role, status(name, made, person)) == (role, wanted)
+
+
+@pytest.mark.parametrize("name", ROUTES)
 def test_who_is_not_signed_in_is_sent_to_sign_in(name: str, alice: User) -> None:
     assert status(name, things(alice, "open"), None) == ROUTES[name].anonymous
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_who_is_switched_off_is_not_signed_in_any_more(name: str, alice: User) -> None:
+    made = things(alice, "open")
+    client = AsyncClient()
+    client.force_login(alice)
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+
+    assert status(name, made, None, client=client) == ROUTES[name].anonymous
 
 
 @pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.wrong])
@@ -266,3 +336,71 @@ def test_the_admin_sends_people_who_are_not_signed_in_to_sign_in(client: Client)
 
     assert response.status_code == 302
     assert "login" in response.headers["Location"]
+
+
+# --- what is named together must belong together ------------------------------------
+
+
+def test_a_share_is_changed_through_its_own_corpus_alone(
+    client: Client, alice: User, bob: User
+) -> None:
+    hers, his = things(alice, "private"), things(bob, "private")
+    client.force_login(bob)
+
+    forged = reverse("ingestion:change_share", args=[his.corpus.pk, hers.share.pk])
+
+    assert client.post(forged, {"act": "revoke"}).status_code == 404
+    assert Share.objects.filter(pk=hers.share.pk).exists()
+
+
+def test_the_documents_of_others_are_not_reached_through_ones_own_corpus(
+    client: Client, alice: User, bob: User
+) -> None:
+    hers, his = things(alice, "private"), things(bob, "private")
+    client.force_login(bob)
+
+    for act in ("delete", "set_enabled", "labels", "retry"):
+        address = reverse(f"ingestion:{act}", args=[his.corpus.pk])
+        client.post(address, {"document": str(hers.document.pk), "enabled": "0", "tags": "his"})
+
+    hers.document.refresh_from_db()
+    assert (hers.document.state, hers.document.enabled) == (Document.State.READY, True)
+    assert not hers.document.labels.exists()
+
+
+def test_a_question_names_only_corpora_that_one_may_read(
+    client: Client, alice: User, bob: User
+) -> None:
+    hers = things(alice, "private")
+    client.force_login(bob)
+
+    form = {"question": "What?", "corpora": [str(hers.corpus.pk)]}
+
+    assert client.post(reverse("chat:ask"), form).status_code == 422
+    assert client.post(reverse("search:inspector"), form).status_code == 422
+    assert not Turn.objects.filter(conversation__owner=bob).exists()
+    assert not Inspection.objects.filter(owner=bob).exists()
+
+
+def test_settings_of_ones_own_inspection_are_not_copied_to_a_corpus_of_others(
+    client: Client, alice: User, bob: User
+) -> None:
+    hers, his = things(alice, "open"), things(bob, "private")
+    client.force_login(bob)
+
+    forged = reverse("search:copy", args=[his.inspection.pk, hers.corpus.pk])
+
+    assert client.post(forged).status_code == 404
+
+
+@pytest.mark.parametrize("wrong", ["0", "999999999999", "-1", "1'--", "../1", "%00", "９"])
+def test_an_id_that_is_none_is_not_there(client: Client, alice: User, wrong: str) -> None:
+    client.force_login(alice)
+
+    for frame in (
+        "/corpora/{}/",
+        "/documents/{}/file/",
+        "/chat/turns/{}/stream/",
+        "/inspector/{}/",
+    ):
+        assert client.get(frame.format(wrong)).status_code == 404
