@@ -47,7 +47,8 @@ from ingestion.models import Corpus
 from search.errors import SearchError
 
 HEARTBEAT_SECONDS = 1.5
-STALE_SECONDS = 30.0
+# As long as SQLite may make a heartbeat wait for others.
+STALE_SECONDS = 20.0
 POLL_SECONDS = 1.0
 SHUTDOWN_SECONDS = 5.0
 COALESCE_SECONDS = 0.05

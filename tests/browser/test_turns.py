@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Site
+from tests.browser.conftest import Site, Watch
 from tests.browser.test_main_job import (
     PDF,
     QUESTION,
@@ -156,3 +158,31 @@ def test_another_model_is_chosen_fetched_and_used_for_one_answer(
     assert site.ollama.last_model == "large:70b"
     expect(page.locator(".turn").last).to_contain_text("Asked again with: model large:70b")
     site.ollama.has()
+
+
+@pytest.mark.slow
+def test_a_web_process_that_is_killed_leaves_no_answer_hanging(
+    page: Page, site: Site, room: str, watch: Watch
+) -> None:
+    watch.expect(r"htmx:sseError|ERR_|\[object Event\]|Failed to load resource|50[23]")
+    site.ollama.says("A sentence of a long answer [1]. " * 300, pause_seconds=0.05)
+    page.goto(room)
+    page.get_by_role("link", name="Ask this corpus").click()
+    ask(page, QUESTION)
+    expect(page.locator("[data-answer]")).to_contain_text("A sentence of a long answer")
+    page.wait_for_timeout(2500)
+
+    port = int(site.url.rpartition(":")[2])
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            listens = (c for c in process.net_connections("tcp") if c.status == "LISTEN")
+            if any(connection.laddr.port == port for connection in listens):
+                process.kill()
+    assert site.ollama.noticed_that_the_client_left(5)
+
+    expect(page.locator(".ending")).to_contain_text("broke off", timeout=60_000)
+    expect(page.locator("[data-answer]")).to_contain_text("A sentence of a long answer")
+    expect_end(page)
+    site.ollama.says("Whole again [1].")
+    page.get_by_role("button", name="Ask again", exact=True).click()
+    expect(page.locator("[data-answer]")).to_contain_text("Whole again")
