@@ -134,7 +134,10 @@ async def embed(request: Request) -> Response:
     encoded = await asyncio.to_thread(engine.encode, texts)
     if not truncate and any(item.truncated for item in encoded):
         raise _Refused(413, "validation", f"an input has more than {engine.max_tokens} tokens")
-    future = request.app.state.scheduler.submit(engine, encoded, lane=_lane(request))
+    lane = _lane(request)
+    if lane == Lane.INGESTION and engine.half is not None:
+        engine = engine.half
+    future = request.app.state.scheduler.submit(engine, encoded, lane=lane)
     return _json(await _result(request, future))
 
 

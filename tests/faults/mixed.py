@@ -23,52 +23,52 @@ def _sentence(chance: random.Random) -> str:
     return f"{' '.join(words).capitalize()} {chance.randint(1, 9999)}."
 
 
-def _paragraphs(chance: random.Random) -> list[str]:
+def _paragraphs(chance: random.Random, times: int) -> list[str]:
     return [
         " ".join(_sentence(chance) for _ in range(chance.randint(3, 7)))
-        for _ in range(chance.randint(2, 9))
+        for _ in range(chance.randint(2, 9) * times)
     ]
 
 
-def _markdown(chance: random.Random) -> bytes:
-    title, *rest = _paragraphs(chance)
+def _markdown(chance: random.Random, times: int = 1) -> bytes:
+    title, *rest = _paragraphs(chance, times)
     return f"# {title[:40]}\n\n".encode() + "\n\n## Part\n\n".join(rest).encode()
 
 
-def _text(chance: random.Random) -> bytes:
-    return "\n\n".join(_paragraphs(chance)).encode("utf-16")
+def _text(chance: random.Random, times: int = 1) -> bytes:
+    return "\n\n".join(_paragraphs(chance, times)).encode("utf-16")
 
 
-def _html(chance: random.Random) -> bytes:
-    body = "".join(f"<h2>Part</h2><p>{text}</p>" for text in _paragraphs(chance))
+def _html(chance: random.Random, times: int = 1) -> bytes:
+    body = "".join(f"<h2>Part</h2><p>{text}</p>" for text in _paragraphs(chance, times))
     return f"<!doctype html><html><title>Page</title><body>{body}</body></html>".encode()
 
 
-def _csv(chance: random.Random) -> bytes:
-    rows = [f"{chance.choice(WORDS)},{chance.randint(1, 99)},{n}" for n in range(40)]
+def _csv(chance: random.Random, times: int = 1) -> bytes:
+    rows = [f"{chance.choice(WORDS)},{chance.randint(1, 99)},{n}" for n in range(40 * times)]
     return "\n".join(["name,size,number", *rows]).encode()
 
 
-def _json(chance: random.Random) -> bytes:
+def _json(chance: random.Random, times: int = 1) -> bytes:
     return json.dumps(
-        [{"text": text, "n": n} for n, text in enumerate(_paragraphs(chance))]
+        [{"text": text, "n": n} for n, text in enumerate(_paragraphs(chance, times))]
     ).encode()
 
 
-def _pdf(chance: random.Random) -> bytes:
+def _pdf(chance: random.Random, times: int = 1) -> bytes:
     pages = []
-    for _ in range(chance.randint(1, 4)):
+    for _ in range(chance.randint(1, 4) * times):
         lines = [_sentence(chance)[:80] for _ in range(20)]
         pages.append(sample_files.paragraph(*lines, top=740))
     return sample_files.pdf(pages, title=f"Report {chance.randint(1, 9999)}")
 
 
-def _docx(chance: random.Random) -> bytes:
-    return sample_files.docx("".join(sample_files.p(text) for text in _paragraphs(chance)))
+def _docx(chance: random.Random, times: int = 1) -> bytes:
+    return sample_files.docx("".join(sample_files.p(text) for text in _paragraphs(chance, times)))
 
 
-def _mail(chance: random.Random) -> bytes:
-    text = "\n\n".join(_paragraphs(chance))
+def _mail(chance: random.Random, times: int = 1) -> bytes:
+    text = "\n\n".join(_paragraphs(chance, times))
 
     def build(message: EmailMessage) -> None:
         message.set_content(text)
@@ -76,20 +76,20 @@ def _mail(chance: random.Random) -> bytes:
     return made.mail(build)
 
 
-def _workbook(chance: random.Random) -> bytes:
+def _workbook(chance: random.Random, times: int = 1) -> bytes:
     def build(book: Any) -> None:
         book.active.append(["Thing", "Number"])
-        for _ in range(30):
+        for _ in range(30 * times):
             book.active.append([chance.choice(WORDS), chance.randint(1, 9999)])
 
     return made.xlsx(build)
 
 
-def _book(chance: random.Random) -> bytes:
-    return made.epub([f"<h1>Chapter</h1><p>{text}</p>" for text in _paragraphs(chance)])
+def _book(chance: random.Random, times: int = 1) -> bytes:
+    return made.epub([f"<h1>Chapter</h1><p>{text}</p>" for text in _paragraphs(chance, times)])
 
 
-MAKERS: dict[str, Callable[[random.Random], bytes]] = {
+MAKERS: dict[str, Callable[[random.Random, int], bytes]] = {
     "md": _markdown,
     "txt": _text,
     "html": _html,
@@ -103,14 +103,14 @@ MAKERS: dict[str, Callable[[random.Random], bytes]] = {
 }
 
 
-def documents(count: int, *, seed: int) -> list[tuple[str, bytes]]:
-    """So many files, name and content, of all kinds in turn."""
+def documents(count: int, *, seed: int, times: int = 1) -> list[tuple[str, bytes]]:
+    """So many files, name and content, of all kinds in turn; `times` as long."""
     kinds = list(MAKERS)
     found = []
     for number in range(count):
         kind = kinds[number % len(kinds)]
         chance = random.Random(f"{seed} {number}")
-        found.append((f"{number:04}.{kind}", MAKERS[kind](chance)))
+        found.append((f"{number:04}.{kind}", MAKERS[kind](chance, times)))
     return found
 
 

@@ -39,6 +39,7 @@ class HeldEngine:
         default_factory=lambda: ModelInfo("held", "h1", "cpu", "float32", 512, 1)
     )
     pooling: str = "mean"
+    half: None = None
 
     def encode(self, *texts: Any) -> list[Encoded]:
         return encoded(*(len(text.split()) for text in texts[-1]))

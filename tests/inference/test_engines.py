@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference.engines import Embedder, Reranker, load_embedder, load_reranker
+from inference import engines
+from inference.engines import HALF_COSINE, Embedder, Reranker, load_embedder, load_reranker
 from inference.errors import NoModel
 from inference.models_on_disk import DEFAULT_EMBEDDER
 
@@ -60,6 +61,20 @@ def test_vectors_equal_those_of_sentence_transformers(embedder: Embedder, minilm
     assert found.dtype == np.float32
     assert np.abs(found - expected).max() < 1e-5
     assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_half_precision_gives_nearly_the_same_vectors(embedder: Embedder) -> None:
+    half = engines._in_bfloat16(embedder)
+    assert half is not None
+    texts = embedder.encode([*TEXTS[:3], "The reranker reads it. " * 12])
+
+    found, expected = half.compute(texts), embedder.compute(texts)
+
+    cosines = (found * expected).sum(axis=1)
+    assert cosines.min() > HALF_COSINE
+    assert np.abs(found - expected).max() > 1e-5  # it is another computation
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+    assert (embedder.half is not None) == engines.multiplies_bfloat16()
 
 
 def test_related_texts_are_nearer_than_unrelated_ones(embedder: Embedder) -> None:

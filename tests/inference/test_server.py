@@ -12,8 +12,10 @@ import httpx
 import numpy as np
 import pytest
 
+from inference.engines import HALF_COSINE, _in_bfloat16, load_embedder
 from inference.errors import InferenceLate
 from inference.models import Models, Slot
+from inference.models_on_disk import DEFAULT_EMBEDDER
 from inference.scheduler import Scheduler
 from inference.server import MAX_BODY_BYTES, MAX_CLIENT_BATCH
 from inference.types import probability
@@ -53,7 +55,7 @@ def test_vectors_keep_the_order_of_the_texts_across_batches(
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
     for row, n in zip(again, (0, 131, 299), strict=True):
         assert int(np.argmax(vectors @ row)) == n
-        assert vectors[n] == pytest.approx(row, abs=1e-5)
+        assert vectors[n] @ row > HALF_COSINE
 
 
 def test_one_text_may_be_sent_without_a_list(rerank_url: str) -> None:
@@ -474,3 +476,19 @@ def test_a_hosted_reranker_answers_like_our_own(
             refused = client.post("/rerank", json=asked)
             assert refused.status_code == status
             assert str(error) in refused.json()["error"]
+
+
+def test_only_what_is_ingested_is_embedded_in_half_precision() -> None:
+    embedder = load_embedder(DEFAULT_EMBEDDER)
+    embedder.half = _in_bfloat16(embedder)
+    assert embedder.half is not None
+    body = {"inputs": PASSAGES}
+
+    with serving(loaded(embedder)) as url:
+        asked = np.asarray(post(f"{url}/embed", body).json())
+        ingested = np.asarray(post(f"{url}/embed", body, headers={"X-Lane": "ingestion"}).json())
+
+    texts = embedder.encode(PASSAGES)
+    assert asked == pytest.approx(embedder.compute(texts), abs=1e-6)
+    assert ingested == pytest.approx(embedder.half.compute(texts), abs=1e-6)
+    assert np.abs(asked - ingested).max() > 1e-5
