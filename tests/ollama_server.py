@@ -74,6 +74,7 @@ class OllamaServer:
         first_token_seconds: pause before the first word in mode SLOW.
         port: where to listen on loopback; 0 for any free port.
         answer: what to answer instead of words from the passages.
+        slow_word: a prompt with this word in it is answered with `slow_seconds` before each word.
     """
 
     def __init__(
@@ -84,11 +85,15 @@ class OllamaServer:
         first_token_seconds: float = 60.0,
         port: int = 0,
         answer: str = "",
+        slow_word: str = "",
+        slow_seconds: float = 10.0,
     ) -> None:
         self.mode = mode
         self.token_seconds = token_seconds
         self.first_token_seconds = first_token_seconds
         self.answer = answer
+        self.slow_word = slow_word
+        self.slow_seconds = slow_seconds
         self.models = [MODEL]
         self.requests: list[tuple[str, str]] = []
         self.chats: list[Chat] = []
@@ -261,7 +266,8 @@ class OllamaServer:
             if self.mode is Mode.ERROR and at_middle:
                 await self._send(writer, self._error("an error was encountered while running"))
                 break
-            await asyncio.sleep(self.token_seconds)
+            is_slow = bool(self.slow_word) and self.slow_word in chat.prompt
+            await asyncio.sleep(self.slow_seconds if is_slow else self.token_seconds)
             chat.sent.append(word)
             await self._send(writer, self._word(chat, word))
         else:
@@ -432,6 +438,8 @@ def main() -> None:
     parser.add_argument("--mode", choices=[mode.value for mode in Mode], default=Mode.NORMAL)
     parser.add_argument("--token-seconds", type=float, default=0.05)
     parser.add_argument("--first-token-seconds", type=float, default=60.0)
+    parser.add_argument("--slow-word", default="")
+    parser.add_argument("--slow-seconds", type=float, default=10.0)
     options = parser.parse_args()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -442,6 +450,8 @@ def main() -> None:
             token_seconds=options.token_seconds,
             first_token_seconds=options.first_token_seconds,
             port=options.port,
+            slow_word=options.slow_word,
+            slow_seconds=options.slow_seconds,
         ).start()
     except OSError as exc:
         sys.exit(f"Port {options.port} cannot be used: {exc.strerror}. Choose another --port.")
