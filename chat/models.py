@@ -12,6 +12,8 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from chat import branches
+from chat.branches import Place
 from ingestion.models import Corpus
 
 if TYPE_CHECKING:
@@ -67,6 +69,16 @@ class Conversation(models.Model):
     def parents(self) -> dict[int, int | None]:
         """Of every turn, the turn that it follows: what `chat.branches` works with."""
         return dict(self.turns.values_list("pk", "parent_id"))
+
+    def way(self) -> list[Place]:
+        """The places of the branch that is shown, from the first question on."""
+        return branches.way(self.parents(), self.leaf_id)
+
+    def shown_turns(self) -> list[Turn]:
+        """The turns of that branch."""
+        places = [place.turn_id for place in self.way()]
+        found = Turn.objects.in_bulk(places)
+        return [found[turn_id] for turn_id in places if turn_id in found]
 
 
 class ModelPull(models.Model):

@@ -134,7 +134,7 @@ def _readable(person: User | AnonymousUser, corpora: Sequence[Corpus]) -> list[C
 
 
 def _last_turn(conversation: Conversation) -> int | None:
-    shown = branches.way(conversation.parents(), conversation.leaf_id)
+    shown = conversation.way()
     return shown[-1].turn_id if shown else None
 
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from chat.threads import release_request
+
 HEARTBEAT_SECONDS = 15.0
 RETRY_MS = 1000
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -57,6 +59,7 @@ async def stream(
     Closing the generator (the browser is gone) ends the wait for the next message and
     closes `messages`, and does nothing else: whatever produces them goes on.
     """
+    await release_request()
     yield f"retry: {RETRY_MS}\n\n".encode()
     waiting: asyncio.Task[Message | None] | None = None
     try:

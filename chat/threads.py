@@ -1,4 +1,4 @@
-"""Blocking work of the engine, beside the event loop."""
+"""Blocking work of the engine, beside the event loop, and what a request holds for such work."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
 
 P = ParamSpec("P")
@@ -30,3 +31,17 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
             connections.close_all()
 
     return await asyncio.get_running_loop().run_in_executor(_threads, call)
+
+
+async def release_request() -> None:
+    """Give back the thread that this request holds, with its connections to the database.
+
+    asgiref keeps one for each request until the response has ended. A stream stays open for
+    minutes: 500 of them held 500 threads, as many connections, and 230 MB. Whatever the
+    request still calls gets a new thread.
+    """
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    if context is None or context not in SyncToAsync.context_to_thread_executor:
+        return
+    await sync_to_async(connections.close_all)()
+    SyncToAsync.context_to_thread_executor.pop(context).shutdown(wait=False)

@@ -59,7 +59,7 @@ def test_an_edited_question_is_a_sibling_and_everything_is_kept(corpus: Corpus, 
     edited = services.ask_again(second, question="Why k?", options=TurnOptions(top_n=3))
 
     conversation = Conversation.objects.get()
-    assert [p.turn_id for p in way(conversation.parents(), conversation.leaf_id)] == [
+    assert [p.turn_id for p in conversation.way()] == [
         first.pk,
         edited.pk,
     ]
@@ -73,6 +73,7 @@ def test_an_edited_question_is_a_sibling_and_everything_is_kept(corpus: Corpus, 
     services.show_branch(second)
     conversation.refresh_from_db()
     assert conversation.leaf_id == third.pk
+    assert conversation.shown_turns() == [first, second, third]
     assert Turn.objects.count() == 4
 
 
@@ -161,9 +162,7 @@ def test_turns_of_before_become_one_branch(corpus: Corpus, db: None) -> None:
     importlib.import_module("chat.migrations.0006_one_branch_of_old_turns").chain(apps, None)
 
     conversation = Conversation.objects.get()
-    assert [p.turn_id for p in way(conversation.parents(), conversation.leaf_id)] == [
-        turn.pk for turn in turns
-    ]
+    assert [p.turn_id for p in conversation.way()] == [turn.pk for turn in turns]
 
 
 def test_options_of_a_turn_survive_being_stored() -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator
+
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.db import connections
 
 from chat.sse import Message, encode, last_event_id, stream
 
@@ -79,3 +83,25 @@ def test_a_reader_who_leaves_closes_the_source_of_events() -> None:
         return closed.is_set()
 
     assert asyncio.run(leave())
+
+
+def test_an_open_stream_holds_no_thread_and_no_database_connection() -> None:
+    """asgiref keeps a thread for each request, and Django a connection for each thread."""
+    held: list[int] = []
+
+    async def silence() -> AsyncGenerator[Message]:
+        await asyncio.sleep(0.1)  # a thread takes a moment to end
+        held.append(threading.active_count())
+        yield Message("end", "")
+
+    async def request() -> None:
+        async with ThreadSensitiveContext():
+            await sync_to_async(connections["default"].vendor.upper)()
+            held.append(threading.active_count())
+            async for _ in stream(silence()):
+                pass
+            assert await sync_to_async(str)(1) == "1"  # another thread is had for the asking
+
+    asyncio.run(request())
+    before, during = held
+    assert during == before - 1

@@ -668,6 +668,8 @@ def test_a_turn_of_another_process_is_followed_through_sql(
     )
 
     async def other_process() -> None:
+        await asyncio.sleep(0.2)
+        await Turn.objects.filter(pk=turn.pk).aupdate(stage="2nd in line")
         for text in ("It merges", "It merges rankings [1]."):
             await asyncio.sleep(0.2)
             await Turn.objects.filter(pk=turn.pk).aupdate(answer=text)
@@ -680,8 +682,11 @@ def test_a_turn_of_another_process_is_followed_through_sql(
 
     events = run(both())
     check_order(events)
-    assert [e.name for e in events] == ["sources", "tail", "tail", "answer", "citations", "end"]
-    assert "It merges rankings" in events[2].data["html"]
+    assert [e.name for e in events] == [
+        *("sources", "stage", "tail", "tail", "answer", "citations", "end")
+    ]
+    assert events[1].data == {"text": "2nd in line"}
+    assert "It merges rankings" in events[3].data["html"]
 
 
 @pytest.mark.parametrize("state", [Turn.State.PENDING, Turn.State.RUNNING])
