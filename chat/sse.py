@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
 from chat.threads import release_request
 
 HEARTBEAT_SECONDS = 15.0
 RETRY_MS = 1000
+ALLOWED_SECONDS = 3.0
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -52,9 +54,16 @@ def last_event_id(header: str, query: str) -> int:
 
 
 async def stream(
-    messages: AsyncGenerator[Message], *, heartbeat_seconds: float = HEARTBEAT_SECONDS
+    messages: AsyncGenerator[Message],
+    *,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    allowed: Callable[[], Awaitable[bool]] | None = None,
+    allowed_seconds: float = ALLOWED_SECONDS,
 ) -> AsyncGenerator[bytes]:
     """Encode messages as they come; a comment whenever nothing came for `heartbeat_seconds`.
+
+    Whether the reader may still read is asked (`allowed`) before anything is sent that comes
+    `allowed_seconds` or more after it was asked last; the stream ends when not.
 
     Closing the generator (the browser is gone) ends the wait for the next message and
     closes `messages`, and does nothing else: whatever produces them goes on.
@@ -62,10 +71,15 @@ async def stream(
     await release_request()
     yield f"retry: {RETRY_MS}\n\n".encode()
     waiting: asyncio.Task[Message | None] | None = None
+    asked = time.monotonic()
     try:
         while True:
             waiting = waiting or asyncio.create_task(_next(messages))
             done, _ = await asyncio.wait({waiting}, timeout=heartbeat_seconds)
+            if allowed is not None and time.monotonic() - asked >= allowed_seconds:
+                if not await allowed():
+                    return
+                asked = time.monotonic()
             if not done:
                 yield b": still here\n\n"
                 continue

@@ -6,6 +6,7 @@ whether or not anybody follows; a page that is reloaded follows again from the s
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -24,6 +25,7 @@ from chat.conf import generation_settings
 from chat.errors import PassageGone, QuestionRefused
 from chat.forms import MAX_QUESTION_CHARACTERS, AgainForm, AskForm, RenameForm
 from chat.models import Conversation, Turn
+from chat.threads import in_thread
 from ingestion import labels
 from ingestion.models import Corpus
 from search.inspector import inspection_of_answer
@@ -128,14 +130,28 @@ async def stream(request: HttpRequest, turn_id: int) -> StreamingHttpResponse:
     The browser's leaving ends this response and not the turn.
     """
     person = await request.auser()
+    assert isinstance(person, User)  # everybody else was sent to sign in
     turn = await aget_object_or_404(Turn, pk=turn_id, conversation__owner=person)
     after = sse.last_event_id(
         request.headers.get("Last-Event-ID", ""), request.GET.get("after", "")
     )
     found = fragments.messages(turn, after=after, csrf_token=get_token(request), reader=person)
     return StreamingHttpResponse(
-        sse.stream(found), content_type="text/event-stream", headers=sse.HEADERS
+        sse.stream(found, allowed=_still_signed_in(request, person)),
+        content_type="text/event-stream",
+        headers=sse.HEADERS,
     )
+
+
+def _still_signed_in(request: HttpRequest, person: User) -> Callable[[], Awaitable[bool]]:
+    """Whether the reader's account is switched on and this browser's session is there."""
+
+    def is_there() -> bool:
+        key = request.session.session_key
+        active = User.objects.filter(pk=person.pk, is_active=True)
+        return key is not None and active.exists() and request.session.exists(key)
+
+    return lambda: in_thread(is_there)
 
 
 @require_POST

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
@@ -25,4 +26,12 @@ def rail(request: HttpRequest) -> dict[str, Any]:
         ),
         "rail_days": SimpleLazyObject(lambda: conversations_by_day(user)),
         "rail_corpus_id": match.kwargs.get("corpus_id") if match else None,
+    }
+
+
+def sign_in(request: HttpRequest) -> dict[str, Any]:
+    """What the pages of sign-in say: whether e-mail can be sent, the name of single sign-on."""
+    return {
+        "can_send_email": bool(settings.EMAIL_URL),
+        "single_sign_on": settings.OIDC_NAME if settings.OIDC_ISSUER else "",
     }

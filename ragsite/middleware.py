@@ -46,7 +46,7 @@ class SignInRequired(LoginRequiredMiddleware):
         htmx: HtmxDetails = request.htmx  # type: ignore[attr-defined]
         if htmx:
             query = urlencode({"next": htmx.current_url_abs_path or "/"})
-            return HttpResponseClientRedirect(f"{reverse('login')}?{query}")
+            return HttpResponseClientRedirect(f"{reverse('account_login')}?{query}")
         if request.get_preferred_type(["text/html", "application/json"]) == "application/json":
             sentence = "You are signed out. Reload the page and sign in again."
             return JsonResponse({"error": sentence, "code": "signed_out"}, status=401)

@@ -105,3 +105,20 @@ def test_an_open_stream_holds_no_thread_and_no_database_connection() -> None:
     asyncio.run(request())
     before, during = held
     assert during == before - 1
+
+
+def test_a_stream_ends_for_who_may_not_read_any_more() -> None:
+    asked = []
+
+    async def allowed() -> bool:
+        asked.append(True)
+        return len(asked) < 2
+
+    async def read() -> list[bytes]:
+        events = stream(_slow(0.0, 0.05, 0.05, 0.05), allowed=allowed, allowed_seconds=0.04)
+        return [part async for part in events]
+
+    parts = asyncio.run(read())
+
+    # The first came at once, the second was asked for and allowed, the third was not.
+    assert [part.split(b"\n")[0] for part in parts[1:]] == [b"id: 1", b"id: 2"]

@@ -99,7 +99,7 @@ def test_nobody_gets_in_without_signing_in(verb: str, name: str, what: str, turn
     answer = getattr(Client(), verb)(address(name, what, turn))
 
     assert answer.status_code == 302
-    assert answer.url.startswith(reverse("login"))
+    assert answer.url.startswith(reverse("account_login"))
 
 
 @pytest.mark.parametrize(("verb", "name", "what"), ROUTES)

@@ -221,8 +221,8 @@ def test_each_change_stands_in_the_audit_log(corpus: Corpus, alice: User, bob: U
 
 
 def test_sign_ins_stand_in_the_audit_log(client: Client, alice: User) -> None:
-    client.post(reverse("login"), {"username": "alice", "password": "wrong"})
-    client.post(reverse("login"), {"username": "alice", "password": "alice-long-password"})
+    client.post(reverse("account_login"), {"login": "alice", "password": "wrong"})
+    client.post(reverse("account_login"), {"login": "alice", "password": "alice-long-password"})
 
     failed, signed_in = AuditEntry.objects.order_by("pk")
     assert (failed.action, failed.about_name) == (Action.SIGN_IN_FAILED, "alice")

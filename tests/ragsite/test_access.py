@@ -27,12 +27,16 @@ from search.types import Candidate, Outcome, RetrievalSettings, Trace
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tmp_data")]
 
 
+# What an address may name that is no row of ours.
+WORDS = {"nobody": "0", "unkeyed": "0-0"}
+
+
 @dataclass(frozen=True)
 class Route:
     """What a route answers to whom.
 
     argument: what its address names, in order: "corpus", "share", "document", "conversation",
-        "turn", "refused" (a turn), "inspection", "chunk" or nothing.
+        "turn", "refused" (a turn), "inspection", "chunk", or of WORDS, or nothing.
     data: the form it is sent; a callable value is made anew for each request.
     wrong: a verb it refuses; empty for a route that answers to all.
     """
@@ -90,9 +94,36 @@ def own(argument: str, status: int = 200, **more: Any) -> Route:
 ROUTES = {
     "home": everybody(status=302, wrong=""),
     # signing in, and what machines ask
-    "login": public(status=302, anonymous=200, wrong=""),
-    "logout": everybody("post", 302, wrong="get"),
+    "account_login": public(status=302, anonymous=200, wrong=""),
+    "account_logout": public("post", 302, wrong="get"),
+    "account_inactive": public(wrong=""),
+    "account_signup": public(status=302, anonymous=200, wrong=""),
+    "account_reauthenticate": everybody(wrong=""),
+    "account_email": everybody(wrong=""),
+    "account_reset_password": public(wrong=""),
+    "account_reset_password_done": public(),
+    "account_reset_password_from_key": public(argument="nobody unkeyed", wrong=""),
+    "account_reset_password_from_key_done": public(),
+    "usersessions_list": everybody(wrong=""),
+    "mfa_index": everybody(),
+    "mfa_authenticate": public(status=302, wrong=""),
+    "mfa_reauthenticate": everybody(status=302, wrong=""),
+    "mfa_activate_totp": everybody(status=302, wrong=""),
+    "mfa_deactivate_totp": everybody(status=404, wrong=""),
+    "mfa_view_recovery_codes": everybody(status=404, wrong=""),
+    "mfa_generate_recovery_codes": everybody(status=302, wrong=""),
+    "mfa_download_recovery_codes": everybody(status=404, wrong=""),
+    "socialaccount_login_cancelled": public(wrong=""),
+    "socialaccount_login_error": public(status=401, wrong=""),
+    "socialaccount_signup": public(status=302, wrong=""),
+    "socialaccount_connections": everybody(wrong=""),
+    "openid_connect_login": public(status=404, argument="nobody", wrong=""),
+    "openid_connect_callback": public(status=404, argument="nobody", wrong=""),
     "sign-in": public(status=302),
+    "join": public(status=302, anonymous=410, argument="nobody"),
+    # for administrators alone, of whom there is none here
+    "people": everybody(status=404, wrong="delete"),
+    "revoke-invitation": everybody("post", 404, argument="corpus", wrong="get"),
     "account": everybody(wrong="delete"),
     "status": everybody(),
     "status-checks": everybody(),
@@ -209,7 +240,8 @@ class Things:
 
     def address(self, name: str) -> str:
         arguments = ROUTES[name].argument.split()
-        return reverse(name, args=[getattr(self, argument).pk for argument in arguments])
+        keys = [WORDS.get(name) or getattr(self, name).pk for name in arguments]
+        return reverse(name, args=keys)
 
 
 def things(owner: User, visibility: str) -> Things:

@@ -46,9 +46,9 @@ def person_of(client: Client) -> str | None:
 
 
 def test_a_name_and_its_password_sign_in(client: Client, alice: User) -> None:
-    credentials = {"username": "alice", "password": "alice-long-password"}
+    credentials = {"login": "alice", "password": "alice-long-password"}
 
-    response = client.post(reverse("login"), {**credentials, "next": "/corpora/"})
+    response = client.post(reverse("account_login"), {**credentials, "next": "/corpora/"})
 
     assert response.status_code == 302
     assert response.headers["Location"] == "/corpora/"
@@ -56,17 +56,19 @@ def test_a_name_and_its_password_sign_in(client: Client, alice: User) -> None:
 
 
 def test_a_wrong_password_is_told_in_a_sentence(client: Client, alice: User) -> None:
-    response = client.post(reverse("login"), {"username": "alice", "password": "wrong"})
+    response = client.post(reverse("account_login"), {"login": "alice", "password": "wrong"})
 
     assert response.status_code == 422
-    assert "That user name and password do not match." in response.content.decode()
+    assert "That name and password do not match." in response.content.decode()
     assert person_of(client) is None
 
 
 def test_sign_in_does_not_lead_to_other_sites(client: Client, alice: User) -> None:
-    credentials = {"username": "alice", "password": "alice-long-password"}
+    credentials = {"login": "alice", "password": "alice-long-password"}
 
-    response = client.post(reverse("login"), {**credentials, "next": "https://evil.example/"})
+    response = client.post(
+        reverse("account_login"), {**credentials, "next": "https://evil.example/"}
+    )
 
     assert "evil" not in response.headers["Location"]
 
@@ -362,7 +364,7 @@ def test_a_failure_of_the_site_is_said_in_its_look(
 def test_a_page_that_is_out_of_date_is_told_so(alice: User) -> None:
     client = Client(enforce_csrf_checks=True)
 
-    response = client.post(reverse("login"), {"username": "alice"})
+    response = client.post(reverse("account_login"), {"login": "alice"})
 
     assert response.status_code == 403
     assert "That page was out of date" in response.content.decode()
@@ -373,7 +375,7 @@ def test_only_the_admin_may_evaluate_and_style_in_place(
 ) -> None:
     client.force_login(admin)
 
-    for address in (reverse("login"), reverse("ingestion:corpora"), reverse("account")):
+    for address in (reverse("account_login"), reverse("ingestion:corpora"), reverse("account")):
         policy = client.get(address).headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
