@@ -135,7 +135,7 @@ def _run(
 ) -> _End:
     """Run one of our modules to its end, or to the end of its time."""
     child = subprocess.Popen(
-        [sys.executable, "-s", "-B", *command],
+        [sys.executable, "-s", *command],
         stdin=source,
         stdout=answer,
         stderr=log,
