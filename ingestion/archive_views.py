@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.shortcuts import aget_object_or_404, redirect
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import aget_object_or_404, redirect, render
 from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_GET, require_POST
 
-from ingestion import audit, corpus_archive
+from ingestion import audit, corpus_archive, importing
 from ingestion.audit import Action
 from ingestion.errors import UploadRefused
-from ingestion.models import Corpus
-from ingestion.views import count_documents
-
-MOST_NAMED = 3
+from ingestion.listing import imports_context
+from ingestion.models import Corpus, CorpusImport
 
 
 @require_GET
@@ -50,26 +46,33 @@ async def _pieces(corpus: Corpus) -> AsyncIterator[bytes]:
 
 @require_POST
 def import_corpus(request: HttpRequest) -> HttpResponse:
-    """A new corpus of this person's own from an export."""
-    assert isinstance(request.user, User)  # everybody else was sent to sign in
+    """Keep an export to be imported as a new corpus of this person's own."""
     file: Any = request.FILES.get("file")
     if file is None:
         messages.error(request, "No file arrived. Choose the ZIP of an export.")
         return redirect("ingestion:corpora")
-    with tempfile.NamedTemporaryFile(suffix=".zip") as copy:
-        for piece in file.chunks():
-            copy.write(piece)
-        copy.flush()
-        try:
-            made = corpus_archive.import_corpus(owner=request.user, path=Path(copy.name))
-        except UploadRefused as exc:
-            messages.error(request, f"{file.name}: {exc.sentence}")
-            return redirect("ingestion:corpora")
-    audit.record(
-        Action.CORPUS_IMPORTED, person=request.user, about=made.corpus, documents=made.documents
-    )
-    messages.success(request, f"{count_documents(made.documents)} imported; each is read anew.")
-    if made.refused:
-        said = " ".join(f"{name}: {why}" for name, why in made.refused[:MOST_NAMED])
-        messages.warning(request, f"Not taken: {count_documents(len(made.refused))}. {said}")
-    return redirect("ingestion:corpus", made.corpus.pk)
+    try:
+        importing.request_import(owner=_person(request), name=file.name or "", content=file.file)
+    except UploadRefused as exc:
+        messages.error(request, f"{file.name}: {exc.sentence}")
+    return redirect("ingestion:corpora")
+
+
+@require_GET
+def imports(request: HttpRequest) -> HttpResponse:
+    """How far this person's imports are, for the page that shows them."""
+    return render(request, "ingestion/_imports.html", imports_context(request.user))
+
+
+@require_POST
+def hide_import(request: HttpRequest, import_id: int) -> HttpResponse:
+    """Take an import that ended off the page."""
+    mine = CorpusImport.objects.shown_to(request.user).exclude(finished_at=None)
+    if not mine.filter(pk=import_id).update(is_hidden=True):
+        raise Http404
+    return redirect("ingestion:corpora")
+
+
+def _person(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # everybody else was sent to sign in
+    return request.user

@@ -36,9 +36,9 @@ class Member:
 class Archive:
     """An open ZIP."""
 
-    def __init__(self, file: zipfile.ZipFile) -> None:
+    def __init__(self, file: zipfile.ZipFile, *, most_bytes: int) -> None:
         self._file = file
-        self._left = zips.MAX_UNPACKED_BYTES
+        self._most = self._left = most_bytes
 
     def members(self, *, most: int = MAX_MEMBERS) -> list[Member]:
         """The files that people put there, in the archive's order, `most` of them.
@@ -52,7 +52,7 @@ class Archive:
         found = [member for member in found if not _is_litter(member.path)]
         if len(found) > most:
             raise UploadRefused(f"{len(found)} files", code="too_large")
-        if sum(member.info.file_size for member in found) > zips.MAX_UNPACKED_BYTES:
+        if sum(member.info.file_size for member in found) > self._most:
             raise UploadRefused("declared size over the limit", code="too_large")
         if not found:
             raise UploadRefused("no files", code="empty")
@@ -103,8 +103,8 @@ class _Counted(io.RawIOBase):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Archive]:
-    """Open a ZIP.
+def opened(path: Path, *, most_bytes: int = zips.MAX_UNPACKED_BYTES) -> Iterator[Archive]:
+    """Open a ZIP of which at most so many bytes are unpacked.
 
     Raises:
         UploadRefused: `corrupt` or `too_large`.
@@ -114,7 +114,7 @@ def opened(path: Path) -> Iterator[Archive]:
     except ParseError as exc:
         raise UploadRefused(str(exc), code=exc.code) from exc
     with file:
-        yield Archive(file)
+        yield Archive(file, most_bytes=most_bytes)
 
 
 @contextmanager

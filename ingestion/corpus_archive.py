@@ -15,8 +15,9 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -25,6 +26,7 @@ from django.core.exceptions import ValidationError
 from ingestion import archives, labels, services
 from ingestion.errors import UploadRefused
 from ingestion.models import Chunk, Corpus, Document, IndexGeneration
+from ingestion.parsing import zips
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -36,6 +38,9 @@ SETTINGS = (
     *("chunk_overlap_tokens", "context", "context_max_tokens"),
 )
 MAX_MEMBERS = 100_000
+# Of all that is unpacked, in sizes of the archive; text shrinks to a fifth.
+MAX_GROWTH = 20
+MAX_KNOBS = 50
 MAX_JSON_BYTES = 64 * 1024 * 1024
 BLOCK_BYTES = 256 * 1024
 
@@ -118,59 +123,81 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode(errors="replace")
 
 
-@dataclass(slots=True)
-class Imported:
-    """A corpus made from an archive, and which of its documents were not taken, with why."""
+@dataclass(frozen=True, slots=True)
+class Export:
+    """An archive that `exported` gave, or says so: what it tells of the corpus, and its documents.
 
-    corpus: Corpus
-    documents: int = 0
-    refused: list[tuple[str, str]] = field(default_factory=list)
+    Nothing in it is believed that is not checked.
+    """
+
+    about: dict[str, Any]
+    rows: Sequence[dict[str, Any]]
+    _archive: archives.Archive
+    _members: Mapping[str, archives.Member]
+
+    def make_corpus(self, owner: User) -> Corpus:
+        """The empty corpus, private, with the settings that are valid here; its name is free."""
+        return _made(owner, self.about)
+
+    def take(self, number: int, *, corpus: Corpus, person: User, again: bool = False) -> str:
+        """Upload one of `rows` into the corpus.
+
+        Args:
+            again: whether it may be there already, from a run that was killed.
+
+        Returns:
+            Why it was not taken, as a code; empty if it was.
+
+        Raises:
+            UploadRefused: `disk_full` or `corpus_gone`: no other can be taken, either.
+        """
+        row = self.rows[number]
+        if row["file"] not in self._members:
+            return "file_missing"
+        try:
+            with self._archive.content(self._members[row["file"]]) as content:
+                pk = services.receive(
+                    corpus=corpus,
+                    person=person,
+                    name=row["name"],
+                    content=_Checked(content, row["sha256"]),  # type: ignore[arg-type]
+                ).pk
+        except UploadRefused as exc:
+            if exc.code in ("disk_full", "corpus_gone"):
+                raise
+            if exc.code != "duplicate" or not again or exc.document_id is None:
+                return exc.code
+            pk = exc.document_id
+        mine = Document.objects.filter(pk=pk)
+        services.label(documents=mine, add=row["labels"])
+        if not row["enabled"]:
+            mine.update(enabled=False)
+        return ""
 
 
-def import_corpus(*, owner: User, path: Path) -> Imported:
-    """Make a corpus of this person's from what `exported` gave.
+@contextmanager
+def opened(path: Path) -> Iterator[Export]:
+    """Open what `exported` gave.
 
     Args:
-        owner: whose it becomes; private, whatever it was.
-        path: the ZIP, from anybody: nothing in it is believed.
+        path: the ZIP, from anybody.
 
     Raises:
         UploadRefused: `no_export` where it is no such archive or its tables are malformed; also
-            `corrupt`, `too_large`, `password`. Nothing was made.
+            `corrupt`, `too_large`, `password`.
     """
-    with archives.opened(path) as archive:
+    most = max(zips.MAX_UNPACKED_BYTES, MAX_GROWTH * path.stat().st_size)
+    with archives.opened(path, most_bytes=most) as archive:
         members = {member.path: member for member in archive.members(most=MAX_MEMBERS)}
         about = _table(archive, members, "corpus.json")
-        if (
-            len(about) != 1
-            or about[0].get("format") != FORMAT
-            or about[0].get("version") != VERSION
-        ):
+        kept = {name: about[0].get(name) for name in ("format", "version")} if about else {}
+        if len(about) != 1 or kept != {"format": FORMAT, "version": VERSION}:
             raise UploadRefused("no manifest of ours", code="no_export")
+        name = about[0].get("name")
+        if not _is_text(name) or not str(name).strip():
+            raise UploadRefused("no name", code="no_export")
         rows = [_checked(row) for row in _table(archive, members, "documents.jsonl")]
-        result = Imported(_made(owner, about[0]))
-        for row in rows:
-            name = row["name"]
-            if row["file"] not in members:
-                result.refused.append((name, UploadRefused(code="file_missing").sentence))
-                continue
-            try:
-                with archive.content(members[row["file"]]) as content:
-                    document = services.receive(
-                        corpus=result.corpus,
-                        person=owner,
-                        name=name,
-                        content=_Checked(content, row["sha256"]),  # type: ignore[arg-type]
-                    )
-            except UploadRefused as exc:
-                result.refused.append((name, exc.sentence))
-                continue
-            mine = Document.objects.filter(pk=document.pk)
-            services.label(documents=mine, add=row["labels"])
-            if not row["enabled"]:
-                mine.update(enabled=False)
-            result.documents += 1
-    return result
+        yield Export(about[0], rows, archive, members)
 
 
 class _Checked(io.RawIOBase):
@@ -230,11 +257,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _made(owner: User, about: dict[str, Any]) -> Corpus:
-    """The empty corpus, with the settings that are valid here; its name is made free."""
-    name = about.get("name")
-    if not _is_text(name) or not str(name).strip():
-        raise UploadRefused("no name", code="no_export")
-    name = str(name).strip()[:100]
+    name = str(about["name"]).strip()[:100]
     taken = set(Corpus.objects.filter(owner=owner).values_list("name", flat=True))
     free = next(
         one
@@ -252,5 +275,14 @@ def _made(owner: User, about: dict[str, Any]) -> Corpus:
             corpus.clean_fields(exclude=[f.name for f in Corpus._meta.fields if f.name != setting])
         except (ValidationError, TypeError, ValueError):
             setattr(corpus, setting, before)
+    corpus.retrieval = _knobs(about.get("retrieval"))
     corpus.save(force_insert=True)
     return corpus
+
+
+def _knobs(value: Any) -> dict[str, Any]:
+    """Knobs by name, plain values only; what none of them can be, the search leaves out."""
+    if not isinstance(value, dict) or len(value) > MAX_KNOBS:
+        return {}
+    plain = (str, int, float, bool)
+    return {name: one for name, one in value.items() if one is None or isinstance(one, plain)}

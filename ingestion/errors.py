@@ -95,6 +95,8 @@ SENTENCES: dict[str, str] = {
     "back.",
     "no_export": "This is not the export of a corpus. Choose a ZIP that was made by “Export” on a "
     "corpus page.",
+    "import_crashed": "The import was interrupted several times at the same place and was given "
+    "up. What was taken by then is in the corpus; the administrator can see the details.",
     "not_found": "There is no such file. Check the path.",
     "unreadable": "The file may not be read. Check its permissions.",
     "deleted": "The document was deleted before it was ready.",

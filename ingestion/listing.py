@@ -6,7 +6,7 @@ Each list costs a fixed number of queries, however long it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django.core.paginator import Page, Paginator
@@ -14,7 +14,7 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.db.models.functions import Coalesce
 
 from ingestion import labels
-from ingestion.models import Corpus, CorpusQuerySet, Document, DocumentQuerySet, Share
+from ingestion.models import Corpus, CorpusImport, CorpusQuerySet, Document, DocumentQuerySet, Share
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -33,22 +33,37 @@ FILTERS = {
 
 
 def corpora_of(person: User | AnonymousUser) -> CorpusQuerySet:
-    """The corpora this person may read, each with `is_shared` and counts of its documents."""
-    shown = Q(documents__state__in=[s for s in State if s != State.DELETING])
+    """The corpora this person may read, each with `is_shared` and counts of its documents.
+
+    Replaced versions do not count, as they are not in a corpus's own list.
+    """
+    later = Document.objects.filter(
+        lineage=OuterRef("documents__lineage"),
+        version__gt=OuterRef("documents__version"),
+        state=State.READY,
+    )
+    newest = Q(~Exists(later.exclude(lineage="")))
+    shown = Q(documents__state__in=[s for s in State if s != State.DELETING]) & newest
     return (
         Corpus.objects.readable_by(person)
         .select_related("owner")
         .annotate(
             is_shared=Exists(Share.objects.filter(corpus=OuterRef("pk"))),
             total=Count("documents", filter=shown),
-            ready=Count("documents", filter=Q(documents__state=State.READY)),
-            working=Count("documents", filter=Q(documents__state__in=WORKING)),
-            failed=Count("documents", filter=Q(documents__state__in=FAILED)),
+            ready=Count("documents", filter=Q(documents__state=State.READY) & newest),
+            working=Count("documents", filter=Q(documents__state__in=WORKING) & newest),
+            failed=Count("documents", filter=Q(documents__state__in=FAILED) & newest),
             passages=Coalesce(
-                Sum("documents__chunk_count", filter=Q(documents__state=State.READY)), 0
+                Sum("documents__chunk_count", filter=Q(documents__state=State.READY) & newest), 0
             ),
         )
     )
+
+
+def imports_context(person: User | AnonymousUser) -> dict[str, Any]:
+    """This person's imports, and whether one of them is under way."""
+    found = list(CorpusImport.objects.shown_to(person).select_related("corpus"))
+    return {"imports": found, "is_importing": not all(row.is_finished for row in found)}
 
 
 @dataclass(frozen=True, slots=True)

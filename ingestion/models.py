@@ -21,6 +21,7 @@ from django.utils import timezone
 from ingestion.audit import AuditEntry as AuditEntry  # a model: Django finds it here
 from ingestion.embeddings import STORED
 from ingestion.errors import SENTENCES
+from ingestion.imports import CorpusImport as CorpusImport  # likewise
 from ingestion.types import ChunkOptions, Strategy
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ingestion import blobs, nudges, rebuild, vector_files
+from ingestion import blobs, importing, nudges, rebuild, vector_files
 from ingestion.conf import ingestion_settings
 from ingestion.errors import VectorStoreError
 
@@ -23,6 +23,8 @@ def reconcile() -> int:
         vector_files.remove_ownerless(given.chroma_dir)
     except VectorStoreError as exc:
         logger.warning("what dropped collections left is still there: %s", exc)
+    importing.sweep(given.imports_dir)
+    importing.nudge_imports()
     nudges.nudge_deleted_corpora()
     nudges.nudge_generations()
     rebuild.list_missing()

@@ -7,6 +7,7 @@ purge_generation 9 / 10 min          60 s      harmless: every step may be repea
 restore_vectors  55 / 58 min         5 min     harmless: one copies, the other stops
 verify           55 / 58 min         1 h       harmless: repairs may be repeated
 erase            55 / 58 min         5 min     harmless: one makes an index anew at a time
+import_corpus    55 / 58 min         60 s      harmless: only the claimer works
 watch_folder     9 / 10 min          60 s      harmless: one looks, the other stops
 reconcile        50 / 60 s           60 s      harmless: a nudge guard per row
 probe            50 / 60 s           20 s      harmless: it only counts failures
@@ -22,7 +23,17 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_ready
 
-from ingestion import erasure, folders, nudges, pipeline, purge, restore, retirement, watch
+from ingestion import (
+    erasure,
+    folders,
+    importing,
+    nudges,
+    pipeline,
+    purge,
+    restore,
+    retirement,
+    watch,
+)
 from ingestion import reconcile as reconciliation
 from ingestion.conf import ingestion_settings
 from ingestion.errors import TransientError
@@ -54,6 +65,12 @@ def purge_generation(generation_id: int) -> None:
         retirement.purge_generation(generation_id, ingestion_settings())
     except TransientError as exc:
         logger.warning("generation %d waits to be purged: %s", generation_id, exc)
+
+
+@shared_task(ignore_result=True, soft_time_limit=55 * 60, time_limit=58 * 60, expires=60)
+def import_corpus(import_id: int) -> None:
+    """Go on with an import; what is left after its turn is found by a later reconciliation."""
+    importing.work_on(import_id)
 
 
 @shared_task(ignore_result=True, soft_time_limit=9 * 60, time_limit=10 * 60, expires=60)

@@ -164,6 +164,11 @@ class IngestionSettings:
         return self.data_dir / "blobs"
 
     @property
+    def imports_dir(self) -> Path:
+        """Exported corpora that are being imported, named by random keys."""
+        return self.data_dir / "imports"
+
+    @property
     def lexical_dir(self) -> Path:
         """One folder for each index generation."""
         return self.data_dir / "lexical"

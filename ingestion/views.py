@@ -33,7 +33,15 @@ from ingestion import audit, labels, reader, services, uploads
 from ingestion.audit import Action
 from ingestion.errors import ACCEPTED_KINDS, UploadRefused
 from ingestion.forms import ACCEPTED, CorpusForm, DeleteCorpusForm
-from ingestion.listing import FAILED, FILTERS, PAGE_SIZE, Filter, corpora_of, summarise
+from ingestion.listing import (
+    FAILED,
+    FILTERS,
+    PAGE_SIZE,
+    Filter,
+    corpora_of,
+    imports_context,
+    summarise,
+)
 from ingestion.models import (
     Chunk,
     Corpus,
@@ -82,7 +90,11 @@ def corpora(request: HttpRequest) -> HttpResponse:
 
 
 def _corpora_page(request: HttpRequest, form: CorpusForm) -> HttpResponse:
-    context = {"corpora": corpora_of(_person(request)), "form": form}
+    context = {
+        "corpora": corpora_of(_person(request)),
+        "form": form,
+        **imports_context(request.user),
+    }
     status = 422 if form.errors else 200
     return render(request, "ingestion/corpora.html", context, status=status)
 
@@ -292,10 +304,46 @@ def documents_changed(request: HttpRequest, corpus_id: int) -> HttpResponse:
     return trigger_client_event(response, "done", {})
 
 
-@require_POST
+def _confirm(
+    request: HttpRequest,
+    chosen: DocumentQuerySet,
+    *,
+    question: str,
+    verb: str,
+    consequence: str,
+    **more: Any,
+) -> HttpResponse:
+    """Ask whether to change these documents, in the dialog or on a page of its own."""
+    context = {
+        "chosen": list(chosen.only("pk", "name")),
+        "count": chosen.count(),
+        "question": question,
+        "verb": verb,
+        "consequence": consequence,
+        "action": request.path,
+        **more,
+    }
+    name = "_bulk_form.html" if _wants_fragment(request) else "bulk.html"
+    return render(request, f"ingestion/{name}", context)
+
+
+@require_http_methods(["GET", "POST"])
 def retry(request: HttpRequest, corpus_id: int) -> HttpResponse:
-    """Set failed documents to work again from the beginning."""
+    """Set failed documents to work again from the beginning; GET asks whether, with counts."""
     chosen = chosen_documents(request, corpus_id).filter(state__in=FAILED)
+    if request.method == "GET":
+        told = count_documents(chosen.count())
+        return _confirm(
+            request,
+            chosen,
+            question=f"Try {told} again?" if chosen else "Nothing to try again",
+            verb=f"Retry {told}",
+            consequence="Each is read anew from its stored file. What failed before may fail "
+            "again; then it says why."
+            if chosen
+            else "None of the chosen documents failed.",
+            takes_all=request.GET.get("all") == "failed",
+        )
     count = services.retry(documents=chosen)
     if count:
         messages.success(request, f"{count_documents(count)} will be tried again.")
@@ -333,11 +381,13 @@ def delete(request: HttpRequest, corpus_id: int) -> HttpResponse:
     return documents_changed(request, corpus_id)
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def set_enabled(request: HttpRequest, corpus_id: int) -> HttpResponse:
-    """Let answers rest on a document, or not, without deleting it."""
-    enabled = request.POST.get("enabled") == "1"
+    """Let answers rest on documents, or not, without deleting them; GET asks, with counts."""
     chosen = chosen_documents(request, corpus_id)
+    if request.method == "GET":
+        return _confirm_switch(request, chosen, enabled=request.GET.get("enabled") == "1")
+    enabled = request.POST.get("enabled") == "1"
     count = chosen.update(enabled=enabled)
     if count > 1:
         answers = "can be used in answers again" if enabled else "left out of answers from now on"
@@ -345,6 +395,25 @@ def set_enabled(request: HttpRequest, corpus_id: int) -> HttpResponse:
     if "stay" in request.POST and len(request.POST.getlist("document")) == 1:
         return redirect("ingestion:document", request.POST["document"])
     return documents_changed(request, corpus_id)
+
+
+def _confirm_switch(
+    request: HttpRequest, chosen: DocumentQuerySet, *, enabled: bool
+) -> HttpResponse:
+    changing = chosen.exclude(enabled=enabled)
+    facts = changing.aggregate(passages=Coalesce(Sum("chunk_count"), 0))
+    told, word = count_documents(changing.count()), "on" if enabled else "off"
+    same = chosen.count() - changing.count()
+    effect = "can be used in answers again" if enabled else "are left out of answers from now on"
+    said = f"{facts['passages']:,} passages {effect}; nothing is deleted."
+    return _confirm(
+        request,
+        changing,
+        question=f"Switch {told} {word}?" if changing else f"All of them are {word} already",
+        verb=f"Switch {told} {word}",
+        consequence=said + (f" {count_documents(same)} {word} already." if same else ""),
+        enabled="1" if enabled else "0",
+    )
 
 
 def count_documents(count: int) -> str:

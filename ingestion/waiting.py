@@ -20,8 +20,11 @@ SERVICE_SECONDS = 10.0
 TRUST_SECONDS = 20.0
 
 
-class ServiceAway(Exception):
-    """A service that is needed does not answer; the text is the sentence for the person."""
+class CannotFinish(Exception):
+    """Nothing goes on: the corpus is paused, or a service that is needed does not answer.
+
+    The text is the sentence for the person.
+    """
 
 
 def until_finished(
@@ -37,15 +40,21 @@ def until_finished(
         tell: called with their rows each time they may have changed.
 
     Raises:
-        ServiceAway: there is no worker, and Chroma or the model server does not answer.
+        CannotFinish: what is left is of a paused corpus; or there is no worker, and Chroma or the
+            model server does not answer.
     """
     trusted_until = 0.0
     while True:
-        rows = list(Document.objects.filter(pk__in=ids))
+        rows = list(Document.objects.filter(pk__in=ids).select_related("corpus"))
         tell(rows)
         unfinished = [row for row in rows if not row.is_terminal]
         if not unfinished:
             return rows
+        if all(row.corpus.paused_at for row in unfinished) and not _is_held(unfinished):
+            raise CannotFinish(
+                f"The corpus “{unfinished[0].corpus}” is paused; documents that are kept and wait: "
+                f"{len(unfinished)}. Press “Resume” on its page; then they are read."
+            )
         if time.monotonic() < trusted_until or _is_held(unfinished):
             time.sleep(POLL_SECONDS)
         elif nudges.worker_answers(PING_SECONDS):
@@ -67,7 +76,7 @@ def until_built(
         tell: called with how far it is each time that may have changed.
 
     Raises:
-        ServiceAway: there is no worker, and Chroma or the model server does not answer.
+        CannotFinish: as `until_finished`.
     """
     trusted_until = 0.0
     while True:
@@ -76,6 +85,11 @@ def until_built(
         generation.refresh_from_db()
         if reached.is_complete or generation.state != IndexGeneration.State.BUILDING:
             return reached
+        if generation.corpus.paused_at and not generation.builds.held().exists():
+            raise CannotFinish(
+                f"The corpus “{generation.corpus}” is paused, so its index is not built. Press "
+                "“Resume” on its page; then it goes on."
+            )
         if time.monotonic() < trusted_until or generation.builds.held().exists():
             time.sleep(POLL_SECONDS)
         elif nudges.worker_answers(PING_SECONDS):
@@ -113,10 +127,10 @@ def _check_services() -> None:
     try:
         shared_store(settings).heartbeat(timeout_seconds=SERVICE_SECONDS)
     except VectorStoreError as exc:
-        raise ServiceAway(f"Chroma does not answer at {settings.chroma_url}. {start}") from exc
+        raise CannotFinish(f"Chroma does not answer at {settings.chroma_url}. {start}") from exc
     try:
         shared_client(settings.embed_url, "").info(timeout_seconds=SERVICE_SECONDS)
     except InferenceError as exc:
-        raise ServiceAway(
+        raise CannotFinish(
             f"The model server does not answer at {settings.embed_url}. {start}"
         ) from exc

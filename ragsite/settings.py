@@ -375,7 +375,7 @@ CELERY_TASK_ROUTES = {
     f"ingestion.tasks.{name}": {"queue": "upkeep"}
     for name in (
         *("reconcile", "probe", "verify", "erase"),
-        *("restore_vectors", "purge_corpus", "purge_generation"),
+        *("restore_vectors", "purge_corpus", "purge_generation", "import_corpus"),
     )
 }
 CELERY_TASK_IGNORE_RESULT = True

@@ -12,6 +12,7 @@ from inference.client import shared_client
 from ingestion.conf import ingestion_settings
 from ingestion.models import Corpus
 from ingestion.vectors import shared_store
+from search.forms import KnobsForm, knobs_initial
 from search.pipeline import SearchServices
 from search.score_cache import shared_cache
 from search.types import RetrievalSettings
@@ -46,7 +47,17 @@ def retrieval_settings(corpora: Iterable[Corpus] = ()) -> RetrievalSettings:
 
 
 def _own(stored: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: stored[name] for name in OF_A_CORPUS if name in stored}
+    """What a corpus sets; an imported one may hold what no knob can be, which counts as not set."""
+    own = {name: stored[name] for name in OF_A_CORPUS if name in stored}
+    if not own:
+        return {}
+    form = KnobsForm({**knobs_initial(RetrievalSettings()), **_as_shown(own)})
+    form.is_valid()
+    return {name: form.cleaned_data[name] for name in own if name in form.cleaned_data}
+
+
+def _as_shown(own: Mapping[str, Any]) -> dict[str, Any]:
+    return {**own, "rerank": "1" if own.get("rerank", True) else "0"}
 
 
 def search_services(*, remember: bool = False) -> SearchServices:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from ingestion.gathering import files_under
 from ingestion.management.commands.ingest import Command
@@ -101,6 +102,14 @@ def test_a_person_reads_one_line_for_each_file(admin: User, folder: Path) -> Non
         f"✗ {folder / 'empty.txt'}: The file is empty. Check that it was saved and upload it again."
     ]
     assert sum("1 passages" in line for line in lines) == 2
+
+
+def test_waiting_for_a_paused_corpus_ends_with_a_sentence(admin: User, folder: Path) -> None:
+    run(folder / "one.md", "--corpus", "Library")
+    Corpus.objects.update(paused_at=timezone.now())
+
+    with pytest.raises(CommandError, match=r"“Library” is paused; documents .* wait: 2\."):
+        run(folder, "--corpus", "Library", "--wait")
 
 
 def test_without_wait_files_are_only_received(admin: User, folder: Path) -> None:

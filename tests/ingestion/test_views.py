@@ -64,11 +64,15 @@ def test_the_list_counts_what_is_ready_in_progress_and_failed(page: Client, corp
     add(corpus, state=State.EMBEDDING, chunk_count=100)
     add(corpus, state=State.FAILED, error_code="no_text")
     add(corpus, state=State.DELETING, chunk_count=1000)
+    # A version that was replaced, and one that is not yet.
+    add(corpus, "v.txt", lineage="v", version=1, chunk_count=10)
+    add(corpus, "v.txt", lineage="v", version=2, chunk_count=20)
+    add(corpus, "v.txt", lineage="v", version=3, state=State.PARSING)
 
     listed = page.get(reverse("ingestion:corpora")).context["corpora"].get()
 
-    assert (listed.total, listed.ready, listed.working, listed.failed) == (4, 2, 1, 1)
-    assert listed.passages == 12
+    assert (listed.total, listed.ready, listed.working, listed.failed) == (6, 3, 2, 1)
+    assert listed.passages == 32
 
 
 def test_the_list_shows_open_corpora_of_others_and_hides_private_ones(
@@ -94,7 +98,7 @@ def test_the_list_costs_the_same_number_of_queries_however_long(
     for number in range(corpora):
         add(Corpus.objects.create(owner=alice, name=f"Corpus {number}"))
 
-    with django_assert_num_queries(5):  # session, person, corpora, and two lists of the rail
+    with django_assert_num_queries(6):  # session, person, corpora, imports, two lists of the rail
         page.get(reverse("ingestion:corpora"))
 
 
@@ -426,6 +430,38 @@ def test_all_failed_documents_are_retried_at_once(page: Client, corpus: Corpus) 
     page.post(reverse("ingestion:retry", args=[corpus.pk]), {"all": "failed"}, headers=HTMX)
 
     assert Document.objects.filter(state=State.RECEIVED).count() == 2
+
+
+@pytest.mark.parametrize("headers", [HTMX, {}])
+def test_changes_of_many_documents_are_asked_with_counts(
+    page: Client, corpus: Corpus, headers: dict[str, str]
+) -> None:
+    failed = [add(corpus, f"f{n}.txt", state=State.FAILED) for n in range(7)]
+    on = [add(corpus, f"on{n}.txt", chunk_count=600) for n in range(2)]
+    off = add(corpus, "off.txt", enabled=False)
+    chosen: dict[str, Any] = {"document": [one.pk for one in (*failed[:2], *on, off)]}
+    address = {
+        name: reverse(f"ingestion:{name}", args=[corpus.pk]) for name in ("retry", "set_enabled")
+    }
+
+    tried = text_of(page.get(address["retry"], chosen, headers=headers))
+    every = text_of(page.get(address["retry"], {"all": "failed"}, headers=headers))
+    switched = text_of(
+        page.get(address["set_enabled"], {**chosen, "enabled": "0"}, headers=headers)
+    )
+
+    assert "Try 2 documents again?" in tried
+    assert tried.count('name="document"') == 2
+    assert "Try 7 documents again?" in every
+    assert "and 2 more" in every
+    assert 'name="all" value="failed"' in every
+    assert "Switch 4 documents off?" in switched
+    assert "1,200 passages are left out of answers from now on" in switched
+    assert "1 document off already." in switched
+    assert 'name="enabled" value="0"' in switched
+    assert ("<html" in switched) == (headers == {})
+    rows = Document.objects.filter(corpus=corpus)
+    assert rows.filter(state=State.FAILED, enabled=True).count() == 7  # GET changes nothing
 
 
 @pytest.mark.parametrize("name", ["retry", "delete", "set_enabled"])

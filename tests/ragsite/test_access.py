@@ -17,9 +17,10 @@ from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import AsyncClient, Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
 
 from chat.models import Conversation, Turn
-from ingestion.models import Chunk, Corpus, Document, IndexGeneration, Share
+from ingestion.models import Chunk, Corpus, CorpusImport, Document, IndexGeneration, Share
 from ingestion.services import blob_path
 from search.models import Inspection
 from search.types import Candidate, Outcome, RetrievalSettings, Trace
@@ -36,7 +37,7 @@ class Route:
     """What a route answers to whom.
 
     argument: what its address names, in order: "corpus", "share", "document", "conversation",
-        "turn", "refused" (a turn), "inspection", "chunk", or of WORDS, or nothing.
+        "turn", "refused" (a turn), "inspection", "imported", "chunk", or of WORDS, or nothing.
     data: the form it is sent; a callable value is made anew for each request.
     wrong: a verb it refuses; empty for a route that answers to all.
     """
@@ -145,12 +146,16 @@ ROUTES = {
     ),
     "ingestion:documents": readable("corpus"),
     "ingestion:queue": readable("corpus"),
-    "ingestion:retry": post("corpus", 302, data={"all": "failed"}),
+    "ingestion:retry": post("corpus", 302, data={"all": "failed"}, wrong="put"),
     "ingestion:delete": post("corpus", 302, data={"all": "failed"}, wrong="put"),
-    "ingestion:set_enabled": post("corpus", 302, data={"document": "1", "enabled": "0"}),
+    "ingestion:set_enabled": post(
+        "corpus", 302, data={"document": "1", "enabled": "0"}, wrong="put"
+    ),
     "ingestion:labels": post("corpus", 302, data={"document": "1", "tags": "law"}, wrong="put"),
     "ingestion:export_corpus": edited("corpus"),
     "ingestion:import_corpus": everybody("post", 302, wrong="get"),
+    "ingestion:imports": everybody(),
+    "ingestion:hide_import": own("imported", 302),
     "ingestion:pause": post("corpus", 302, data={"paused": "1"}),
     "ingestion:share": owned("corpus", method="get", wrong="delete"),
     "ingestion:change_share": owned("corpus share", 302, data={"role": "editor"}),
@@ -237,6 +242,7 @@ class Things:
     refused: Turn
     chunk: Chunk
     inspection: Inspection
+    imported: CorpusImport
 
     def address(self, name: str) -> str:
         arguments = ROUTES[name].argument.split()
@@ -287,7 +293,10 @@ def things(owner: User, visibility: str) -> Things:
     refused = Turn.objects.create(
         conversation=conversation, question="Why?", state=Turn.State.DONE, abstained=True
     )
-    return Things(corpus, share, document, conversation, turn, refused, chunk, inspection)
+    imported = CorpusImport.objects.create(
+        owner=owner, name="a.zip", blob_key=f"{corpus.pk}", finished_at=timezone.now()
+    )
+    return Things(corpus, share, document, conversation, turn, refused, chunk, inspection, imported)
 
 
 def status(

@@ -21,7 +21,7 @@ from ingestion.command_options import add_person_and_corpus, person
 from ingestion.errors import SENTENCES, UploadRefused
 from ingestion.gathering import expanded, files_under, fits
 from ingestion.models import Corpus, Document
-from ingestion.waiting import ServiceAway, until_finished
+from ingestion.waiting import CannotFinish, until_finished
 
 
 @dataclass(slots=True)
@@ -166,7 +166,7 @@ class Command(BaseCommand):
 
         try:
             until_finished({file.document.pk for file in waiting if file.document}, tell=tell)
-        except ServiceAway as exc:
+        except CannotFinish as exc:
             raise CommandError(str(exc)) from exc
 
     def _tell(self, file: _File, bar: tqdm[Any]) -> None:

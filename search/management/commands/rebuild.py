@@ -19,7 +19,7 @@ from ingestion.forms import OptionsForm
 from ingestion.generations import live_generation
 from ingestion.models import Corpus, IndexGeneration
 from ingestion.types import ChunkOptions, Strategy
-from ingestion.waiting import ServiceAway, until_built
+from ingestion.waiting import CannotFinish, until_built
 from search import comparison
 from search.conf import retrieval_settings, search_services
 
@@ -66,7 +66,7 @@ class Command(BaseCommand):
             report = self._do(corpus, options)
         except IngestionError as exc:
             raise CommandError(exc.sentence) from exc
-        except ServiceAway as exc:
+        except CannotFinish as exc:
             raise CommandError(str(exc)) from exc
         except InferenceError as exc:
             raise CommandError(
