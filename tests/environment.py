@@ -6,5 +6,8 @@ import tempfile
 os.environ["DATA_DIR"] = tempfile.mkdtemp(prefix="ragsite-tests-")
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["HF_HUB_OFFLINE"] = "1"
-for name in ("REDIS_URL", "CHROMA_URL", "INFERENCE_URL", "EMBED_URL", "RERANK_URL", "OLLAMA_HOST"):
+for name in (
+    *("REDIS_URL", "CHROMA_URL", "INFERENCE_URL", "EMBED_URL", "RERANK_URL"),
+    *("OLLAMA_HOST", "OPENAI_BASE_URL"),
+):
     os.environ.pop(name, None)
