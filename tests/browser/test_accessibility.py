@@ -26,7 +26,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text()
 GRAVE = ("serious", "critical")
-PATHS = ("/chat/", "/corpora/", "/inspector/", "/status/", "/account/")
+PATHS = (
+    *("/chat/", "/corpora/", "/inspector/", "/status/", "/account/", "/account/sessions/"),
+    *("/account/two-factor/", "/account/email/", "/people/", "/password/reset/"),
+)
 
 
 def faults(page: Page) -> list[str]:
@@ -66,7 +69,7 @@ def test_no_page_has_a_serious_fault(
     found: list[str] = []
     for scheme in ("light", "dark"):
         window = open_page(scheme=scheme)
-        for path in (*PATHS, corpus, f"{corpus}index/", conversation):
+        for path in (*PATHS, corpus, f"{corpus}index/", f"{corpus}sharing/", conversation):
             window.goto(path)
             found += faults(window)
         window.locator("a.citation").first.click()
