@@ -71,7 +71,10 @@ class CorpusAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has no typ
     list_filter = ("visibility",)
     list_select_related = ("owner",)
     search_fields = ("name", "description", "owner__username")
-    fields = ("name", "description", "owner", "visibility", "language", "created_at")
+    fields = (
+        *("name", "description", "owner", "visibility", "language"),
+        *("quota_mb", "quota_documents", "created_at"),
+    )
     readonly_fields = ("created_at",)
     autocomplete_fields = ("owner",)
 

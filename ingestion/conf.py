@@ -5,7 +5,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from ingestion.types import ChunkOptions, IngestionSettings
+from ingestion.types import ChunkOptions, IngestionSettings, QuotaSettings
 
 
 def ingestion_settings() -> IngestionSettings:
@@ -29,4 +29,14 @@ def ingestion_settings() -> IngestionSettings:
         ocr_timeout_seconds=settings.OCR_TIMEOUT_SECONDS,
         lease_seconds=settings.INGEST_LEASE_SECONDS,
         watch_folder=Path(settings.WATCH_FOLDER) if settings.WATCH_FOLDER else None,
+    )
+
+
+def quota_settings() -> QuotaSettings:
+    """The site's limits, as they are now."""
+    return QuotaSettings(
+        corpus_mb=settings.QUOTA_CORPUS_MB,
+        corpus_documents=settings.QUOTA_CORPUS_DOCUMENTS,
+        person_mb=settings.QUOTA_PERSON_MB,
+        person_documents=settings.QUOTA_PERSON_DOCUMENTS,
     )

@@ -7,6 +7,7 @@ IngestionError
 │   │                       no_text_without_ocr, no_text_without_language
 │   ├── ParserCrashed       the parser's own process died on this file: parser_crashed
 │   ├── UploadRefused       the upload was not accepted: duplicate, too_large, empty, disk_full ...
+│   │   └── QuotaReached    a corpus or a person may hold no more
 │   ├── SharingRefused      a corpus cannot be shared so, or given to that person
 │   ├── InvalidLabel        tags or metadata were typed in a way that means nothing
 │   ├── RebuildRefused      a rebuild cannot begin, be put into use or be taken back now
@@ -55,6 +56,8 @@ SENTENCES: dict[str, str] = {
     "upload it again.",
     "parser_crashed": "The reader crashed on this file three times, so it was set aside. The rest "
     "of the corpus is not affected.",
+    "quota": "The corpus or its owner may hold no more. Delete documents, or ask the administrator "
+    "for more room.",
     "duplicate": "This corpus already holds a file with exactly this content.",
     "disk_full": "The disk is nearly full, so uploads are refused. Ask the administrator to free "
     "some space.",
@@ -180,6 +183,20 @@ class UploadRefused(PermanentError):
     ) -> None:
         super().__init__(message, code=code)
         self.document_id = document_id
+
+
+class QuotaReached(UploadRefused):
+    """A corpus or a person may hold no more; the message is for people."""
+
+    code = "quota"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code=self.code)
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads."""
+        return str(self)
 
 
 class SharingRefused(PermanentError):

@@ -199,6 +199,12 @@ class Corpus(models.Model):
         null=True, blank=True, help_text="Set while its documents wait because a person said so."
     )
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    quota_mb = models.PositiveIntegerField(
+        "most MB", null=True, blank=True, help_text="Of uploaded files. Empty: as the site is set."
+    )
+    quota_documents = models.PositiveIntegerField(
+        "most documents", null=True, blank=True, help_text="Empty: as the site is set."
+    )
 
     objects = CorpusQuerySet.as_manager()
 
@@ -224,6 +230,27 @@ class Corpus(models.Model):
             max_tokens=self.chunk_max_tokens or site.max_tokens,
             overlap_tokens=site.overlap_tokens if overlap is None else overlap,
         )
+
+
+class PersonQuota(models.Model):
+    """What the corpora of one person may hold together, in place of the site's limits."""
+
+    person = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="quota"
+    )
+    mb = models.PositiveIntegerField(
+        "most MB", null=True, blank=True, help_text="Of uploaded files. Empty: as the site is set."
+    )
+    documents = models.PositiveIntegerField(
+        "most documents", null=True, blank=True, help_text="Empty: as the site is set."
+    )
+
+    class Meta:
+        verbose_name = "limits of a person"
+        verbose_name_plural = "limits of a person"
+
+    def __str__(self) -> str:
+        return f"limits of {self.person}"
 
 
 class IndexGenerationQuerySet(models.QuerySet["IndexGeneration"]):

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
 
-from ingestion import archives, audit, blobs, nudges, receipts
+from ingestion import archives, audit, blobs, nudges, quotas, receipts
 from ingestion.audit import Action
 from ingestion.conf import ingestion_settings
 from ingestion.errors import ParseError, UploadRefused
@@ -145,7 +145,7 @@ def receive(
 
     Raises:
         UploadRefused: `empty`, `too_large`, `disk_full`, `duplicate` (with the id of the
-            document that is there), `corpus_gone`, or what `sniff` found: `unsupported`,
+            document that is there), `quota`, `corpus_gone`, or what `sniff` found: `unsupported`,
             `type_mismatch`, `password`, `corrupt`; `nested_archive` for a ZIP, which
             `receive_all` takes. Nothing is left behind.
     """
@@ -217,6 +217,7 @@ def _keep(draft: blobs.Draft, key: str, name: str, given: _Given) -> Document:
             if not Corpus.objects.present().select_for_update().filter(pk=corpus.pk).first():
                 raise UploadRefused("deleted meanwhile", code="corpus_gone")
             _refuse_duplicate(corpus, draft.sha256)
+            quotas.check(corpus, size_bytes=draft.size_bytes)
             document = Document.objects.create(
                 corpus=corpus,
                 uploaded_by=given.person,

@@ -135,6 +135,16 @@ HEADING_SEPARATOR = " › "
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaSettings:
+    """What each corpus and each person may hold, in MB and in documents; 0 is no limit."""
+
+    corpus_mb: int = 0
+    corpus_documents: int = 0
+    person_mb: int = 0
+    person_documents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class IngestionSettings:
     """Everything ingestion needs to know of its surroundings, read once at the edge.
 

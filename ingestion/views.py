@@ -29,7 +29,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 from django_htmx.middleware import HtmxDetails
 
-from ingestion import audit, labels, reader, services, uploads
+from ingestion import audit, labels, quotas, reader, services, uploads
 from ingestion.audit import Action
 from ingestion.errors import ACCEPTED_KINDS, UploadRefused
 from ingestion.forms import ACCEPTED, CorpusForm, DeleteCorpusForm
@@ -54,7 +54,7 @@ from ingestion.models import (
 PASSAGES_PER_PAGE = 50
 FILE_CHUNK_BYTES = 256 * 1024
 PAUSED_AFTER_SECONDS = 10
-REFUSAL_STATUS = {"too_large": 413, "duplicate": 409, "disk_full": 507}
+REFUSAL_STATUS = {"too_large": 413, "quota": 413, "duplicate": 409, "disk_full": 507}
 
 
 def _person(request: HttpRequest) -> User:
@@ -135,6 +135,7 @@ def _corpus_page(
         "delete_form": delete_form or DeleteCorpusForm(corpus=found),
         "is_owner": Corpus.objects.owned_by(person).filter(pk=found.pk).exists(),
         "is_shared_by_name": found.shares.filter(person=person).exists(),
+        "usages": quotas.usages(found) if _may_edit(request, found) else (),
         "not_taken": found.sources.filter(is_watched=True).exclude(error_code="")[:20],
         "accepted": ACCEPTED,
         "accepted_kinds": ACCEPTED_KINDS,

@@ -5,13 +5,21 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as PlainGroupAdmin
 from django.contrib.auth.admin import UserAdmin as PlainUserAdmin
 from django.contrib.auth.models import Group, User
-from unfold.admin import ModelAdmin
+from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from ingestion.models import PersonQuota
 
 # One sign-in for all: throttled, and with two factors where a person set them.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 admin.site.unregister(User)
 admin.site.unregister(Group)
+
+
+class QuotaInline(StackedInline):  # type: ignore[misc]  # django-unfold has no types
+    """What a person's corpora may hold."""
+
+    model = PersonQuota
 
 
 @admin.register(User)
@@ -21,6 +29,7 @@ class UserAdmin(PlainUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]  # d
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    inlines = (QuotaInline,)
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
 
 
