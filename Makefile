@@ -17,20 +17,23 @@ run: $(VENV)/installed ## start the site on this machine (PORT=8000, DATA_DIR=va
 demo: $(VENV)/installed ## the main job in the terminal: ingest samples/, ask three questions
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && DATA_DIR="$$folder" $(BIN)/python manage.py demo
 
-test: $(VENV)/installed-dev ## the whole test suite, browser tests included
+test: $(VENV)/installed-dev ## the whole test suite; what leans on SQL again on PostgreSQL where it is installed
 	@sh tests/install-tools.sh
 	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.on_postgresql
 
 test-slow: $(VENV)/installed-dev ## the campaigns that take long
 	$(BIN)/python -m pytest -m slow
 
-check: $(VENV)/installed-dev ## lint, types, layers, migrations, deployment settings
+check: $(VENV)/installed-dev ## lint, types, layers, migrations, deployment settings, security
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	DATA_DIR=$$(mktemp -d) $(BIN)/mypy .
 	$(BIN)/lint-imports
 	DATA_DIR=$$(mktemp -d) $(BIN)/python manage.py makemigrations --check --dry-run
 	DATA_DIR=$$(mktemp -d) HTTPS=1 $(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml .
+	$(BIN)/python .ci/audit.py
 
 bench: $(VENV)/installed-dev ## the benchmarks that need no GPU
 	@for script in $(filter-out %_gpu.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

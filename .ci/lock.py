@@ -21,6 +21,7 @@ def resolve(*sources: str) -> list[str]:
     return sorted(
         f"{item['metadata']['name'].lower()}=={item['metadata']['version'].split('+')[0]}"
         for item in report["install"]
+        if item["metadata"]["name"] != "pip"  # an installer that replaces itself half way
     )
 
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Have what the tests need beside pip packages: a Chromium and Tesseract, installed or from Debian.
+# Have what the tests need beside pip packages: a Chromium and Tesseract, installed or from Debian;
+# with POSTGRESQL_TESTS=required a PostgreSQL server, too.
 set -u
 packages=""
 found=""
@@ -8,6 +9,9 @@ for name in chromium chromium-browser google-chrome; do
 done
 [ -n "$found" ] || packages="chromium"
 command -v tesseract >/dev/null 2>&1 || packages="$packages tesseract-ocr"
+if [ "${POSTGRESQL_TESTS:-}" = required ] && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+    command -v initdb >/dev/null 2>&1 || packages="$packages postgresql"
+fi
 [ -n "$packages" ] || exit 0
 if command -v apt-get >/dev/null 2>&1; then
     echo "Installing for the tests: $packages …"
@@ -16,5 +20,5 @@ if command -v apt-get >/dev/null 2>&1; then
     # shellcheck disable=SC2086
     $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends $packages >/dev/null && exit 0
 fi
-echo "The tests need Chromium and Tesseract. Install the packages 'chromium' and 'tesseract-ocr' and run make test again."
+echo "The tests need these packages:$packages. Install them and run make test again."
 exit 1
