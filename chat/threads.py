@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
+
+from telemetry.requests import Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 # Its own threads: the loop's default pool has six on two cores, and six searches would
 # keep every heartbeat waiting.
-_threads = ThreadPoolExecutor(32, "chat")
+_threads = Threads(32, "chat")
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -22,7 +22,6 @@ import logging
 import time
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextvars import Context
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from operator import attrgetter
@@ -45,6 +44,7 @@ from chat.threads import in_thread
 from chat.types import ChatServices, Exchange, TurnOptions
 from ingestion.models import Corpus
 from search.errors import SearchError
+from telemetry import metrics, requests, tracing
 
 HEARTBEAT_SECONDS = 1.5
 # As long as SQLite may make a heartbeat wait for others.
@@ -97,8 +97,8 @@ def start(turn: Turn, *, services: ChatServices | None = None) -> None:
         return
     live = _live[turn.pk] = _Live(turn.pk)
     producing = live.produce(services)
-    # An empty context: the task outlives the request that started it.
-    live.task = asyncio.get_running_loop().create_task(producing, context=Context())
+    # Nearly empty: the task outlives the request that started it, and keeps its id alone.
+    live.task = asyncio.get_running_loop().create_task(producing, context=requests.detached())
     live.task.add_done_callback(lambda _: _live.pop(turn.pk, None))
     _in_background(in_thread(reap))
 
@@ -230,17 +230,18 @@ class _Live:
             self.draft.question = job.question
             beating = asyncio.create_task(self._beat())
             if job.corpora:
-                await answering.write(
-                    self.draft,
-                    corpora=job.corpora,
-                    services=services or chat_services(job.labels, job.options),
-                    tell=self._tell,
-                    history=job.history,
-                    found=self._save_found,
-                    despite_doubt=job.despite_doubt,
-                    rewrites=job.rewrites,
-                    person=job.person,
-                )
+                with tracing.span("answer", turn=self.turn_id):
+                    await answering.write(
+                        self.draft,
+                        corpora=job.corpora,
+                        services=services or chat_services(job.labels, job.options),
+                        tell=self._tell,
+                        history=job.history,
+                        found=self._save_found,
+                        despite_doubt=job.despite_doubt,
+                        rewrites=job.rewrites,
+                        person=job.person,
+                    )
                 state, error = self.draft.state, self.draft.error
             else:
                 state, error = Turn.State.FAILED, NO_CORPUS
@@ -324,6 +325,7 @@ class _Live:
             html = render_markdown(draft.text, sources=shown, weak=weak)
             self._emit("answer", {"html": html})
             await in_thread(_save_end, self.turn_id, draft, state, error)
+            _count(draft, state)
             self._emit("citations", {"cited": cited})
         except Exception as exc:
             logger.exception("the end of turn %d could not be saved", self.turn_id)
@@ -420,6 +422,18 @@ def _save_end(turn_id: int, draft: Draft, state: Turn.State, error: str) -> None
     if not ended:
         Turn.objects.filter(pk=turn_id, state=Turn.State.STOPPED).update(**record)
     Conversation.objects.filter(turns=turn_id).update(updated_at=now)
+
+
+def _count(draft: Draft, state: Turn.State) -> None:
+    """The turn in the metrics."""
+    metrics.TURNS.labels(str(state)).inc()
+    retrieval = draft.trace.stage_timings_ms if draft.trace else {}
+    for stage, ms in {**retrieval, **draft.timings_ms}.items():
+        metrics.TURN_STAGE.labels(stage).observe(ms / 1000)
+    for code in {degradation.code for degradation in draft.degraded}:
+        metrics.DEGRADED.labels(str(code)).inc()
+    if draft.abstained:
+        metrics.ABSTAINED.labels("doubt").inc()
 
 
 def _stop_in_sql(turn_id: int) -> None:

@@ -6,12 +6,13 @@ EMBEDDING_MODEL and RERANKER say which models; `docs/inference.md` has the rest.
 from __future__ import annotations
 
 import argparse
-import logging
+import logging.config
 import os
 
 import uvicorn
 
 from inference.models_on_disk import DEFAULT_EMBEDDER
+from telemetry import logs, tracing
 
 # Read by libraries when they are imported; what the operator sets stands.
 ENVIRONMENT = {
@@ -37,9 +38,8 @@ def main() -> None:
     reranker = os.environ.get("RERANKER") or "auto"
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.config.dictConfig(logs.from_environment())
+    tracing.become("inference")
 
     from inference.models import Models
     from inference.server import create_app

@@ -26,6 +26,7 @@ from inference.errors import (
     NoModel,
 )
 from inference.types import Calibration, ModelInfo, RerankScore, ServerInfo
+from telemetry import requests
 
 DEFAULT_CLIENT_BATCH = 32  # what TEI allows unless told otherwise
 CONNECT_SECONDS = 2.0
@@ -233,11 +234,12 @@ class InferenceClient:
         left = deadline - time.monotonic()
         if left <= 0:
             raise InferenceLate(late)
+        headers = {"X-Lane": lane, **requests.headers()}
         timeout = httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
         content = bytearray()
         try:
             with self._http.stream(
-                method, url, json=body, headers={"X-Lane": lane}, timeout=timeout
+                method, url, json=body, headers=headers, timeout=timeout
             ) as response:
                 for piece in response.iter_bytes():
                     content += piece

@@ -32,6 +32,7 @@ from inference.hosted import HostedReranker
 from inference.models import Models
 from inference.reading import read_characters
 from inference.scheduler import BATCH_TEXTS, LANE_TEXTS, Lane, Scheduler
+from telemetry import requests, tracing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,8 +89,16 @@ def _answered(handler: Handler) -> Handler:
     """Answer every error in TEI's shape, and count."""
 
     async def answer(request: Request) -> Response:
-        response = await _or_error(handler, request)
-        request.app.state.requests[request.url.path, response.status_code] += 1
+        path, sent = request.url.path, request.headers
+        with (
+            requests.under(requests.of(sent)) as number,
+            tracing.span(f"{request.method} {path}", sent, request_id=number) as span,
+        ):
+            response = await _or_error(handler, request)
+            if span is not None:
+                span.set_attribute("http.response.status_code", response.status_code)
+        request.app.state.requests[path, response.status_code] += 1
+        logger.debug("%s answered %d", path, response.status_code)
         return response
 
     return answer

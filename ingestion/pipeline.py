@@ -16,7 +16,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -36,6 +37,7 @@ from ingestion.lease import PATIENCE_SECONDS, BuildLease, Keeper, Lease, LeaseLo
 from ingestion.models import Document, DocumentBuild, IndexGeneration
 from ingestion.purge import purge_document
 from ingestion.types import IngestionSettings
+from telemetry import metrics, tracing
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,16 @@ class _Job:
     @property
     def generation(self) -> IndexGeneration | None:
         return self.lease.generation
+
+
+@contextmanager
+def _stage(name: str, job: _Job) -> Iterator[None]:
+    """A stage of one document in the metrics and traces."""
+    with (
+        metrics.timed(metrics.INGESTION_STAGE, name),
+        tracing.span(name, document=job.document.pk),
+    ):
+        yield
 
 
 class _Turn:
@@ -169,7 +181,8 @@ class _Turn:
         lease.advance(error_code="", error_detail="", retry_at=None)
         is_read = lease.row.state in (State.EMBEDDING, State.INDEXING)
         if not is_read or not lease.chunks.exists():
-            stages.read(lease, given)
+            with _stage("read", job):
+                stages.read(lease, given)
         job.waiting = stages.unembedded(lease)
 
     def _index_complete(self) -> None:
@@ -178,10 +191,12 @@ class _Turn:
                 self._attempt(job, self._index)
 
     def _index(self, job: _Job) -> None:
-        stages.index(job.lease, self._given)
+        with _stage("index", job):
+            stages.index(job.lease, self._given)
         job.is_open = False
         self._keeper.let_go(job.lease)
         row = job.lease.row
+        metrics.DOCUMENTS.labels(str(row.state)).inc()
         logger.info("document %d %s: %d passages", job.document.pk, row.state, row.chunk_count)
 
     def _embed(self, batch: Sequence[tuple[_Job, str]]) -> None:
@@ -192,7 +207,8 @@ class _Turn:
             for job in jobs:
                 self._attempt(job, partial(_check, model=model))
             ids = [pk for job, pk in batch if job.is_open]
-            embedded = stages.embed(ids, self._given)
+            with metrics.timed(metrics.INGESTION_STAGE, "embed"), tracing.span("embed"):
+                embedded = stages.embed(ids, self._given)
         except InferenceRejected as exc:
             if len(jobs) == 1:
                 self._settle(jobs[0], exc)
@@ -227,6 +243,7 @@ class _Turn:
             self._lost(job)
             return
         outcome = _outcome(job.lease.row, exc)
+        metrics.DOCUMENTS.labels(outcome.get("error_code") or type(exc).__name__).inc()
         if outcome.get("error_code") == "internal_error":
             logger.error("document %d: %s", job.document.pk, exc, exc_info=exc)
         else:

@@ -12,8 +12,10 @@ from django.core.asgi import get_asgi_application
 from django.db import DatabaseError
 
 from ragsite.body_limit import Receive, Scope, Send, serve_limited
+from telemetry import tracing
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ragsite.settings")
+tracing.become("web")
 _django = get_asgi_application()
 
 logger = logging.getLogger(__name__)
@@ -58,5 +60,6 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         elif message["type"] == "lifespan.shutdown":
             await turns.shutdown()
             await pulls.shutdown()
+            await in_thread(tracing.flush)
             await send({"type": "lifespan.shutdown.complete"})
             return

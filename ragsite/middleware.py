@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from inspect import iscoroutinefunction
 
 from csp.middleware import CSPMiddleware, PolicyParts
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import reverse
+from django.utils.decorators import sync_and_async_middleware
 from django.utils.http import urlencode
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
+
+from telemetry import metrics, requests, tracing
 
 # The admin theme evaluates expressions in attributes (Alpine) and styles elements in place.
 ADMIN_POLICY = {
     "script-src": ["'unsafe-eval'"],
     "style-src": ["'unsafe-inline'"],
 }
+
+
+KNOWN_METHODS = {"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"}
 
 
 class SitePolicy(CSPMiddleware):  # type: ignore[misc]  # django-csp has no types
@@ -51,3 +60,53 @@ class SignInRequired(LoginRequiredMiddleware):
             sentence = "You are signed out. Reload the page and sign in again."
             return JsonResponse({"error": sentence, "code": "signed_out"}, status=401)
         return super().handle_no_permission(request, view_func)
+
+
+Answer = Callable[[HttpRequest], HttpResponseBase]
+AsyncAnswer = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+
+
+@sync_and_async_middleware
+def observed(get_response: Answer | AsyncAnswer) -> Answer | AsyncAnswer:
+    """Give each request its id, and the metrics and traces their entry. Comes first."""
+    if iscoroutinefunction(get_response):
+
+        async def answer_async(request: HttpRequest) -> HttpResponseBase:
+            with _observing(request) as done:
+                return done(await get_response(request))
+
+        return answer_async
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        with _observing(request) as done:
+            response = get_response(request)
+            assert isinstance(response, HttpResponseBase)
+            return done(response)
+
+    return answer
+
+
+@contextmanager
+def _observing(
+    request: HttpRequest,
+) -> Iterator[Callable[[HttpResponseBase], HttpResponseBase]]:
+    began = time.perf_counter()
+    method = request.method if request.method in KNOWN_METHODS else "other"
+
+    def done(response: HttpResponseBase) -> HttpResponseBase:
+        match = request.resolver_match
+        route = (match.view_name if match else "") or "none"
+        seconds = time.perf_counter() - began
+        metrics.HTTP.labels(route, method, response.status_code).observe(seconds)
+        if span is not None:
+            span.update_name(f"{method} {route}")
+            span.set_attribute("http.response.status_code", response.status_code)
+        response.headers[requests.HEADER] = number
+        return response
+
+    carrier = request.headers
+    with (
+        requests.under(requests.of(carrier)) as number,
+        tracing.span(str(method), carrier, request_id=number) as span,
+    ):
+        yield done

@@ -5,7 +5,7 @@ from allauth.socialaccount import views as social_views
 from django.contrib.auth.decorators import login_not_required
 from django.urls import include, path, re_path
 
-from ragsite import views
+from ragsite import measures, views
 
 urlpatterns = [
     path("sign-in/", views.sign_in_by_link, name="sign-in"),
@@ -16,6 +16,7 @@ urlpatterns = [
     path("status/", views.status, name="status"),
     path("status/checks/", views.status_checks, name="status-checks"),
     path("healthz", views.healthz, name="healthz"),
+    path("metrics", measures.metrics, name="metrics"),
     path("readyz", views.readyz, name="readyz"),
     # What django-allauth does, as far as the site uses it.
     path("login/", views.SignIn.as_view(), name="account_login"),

@@ -4,6 +4,7 @@ A fresh checkout runs without any of them. `docs/configuration.md` describes eac
 variable; a secret may also be given as a file by adding `_FILE` to its name.
 """
 
+import os
 import secrets
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from django.urls import reverse_lazy
 from kombu import Queue
 
 from ragsite.runtime import running_services
+from telemetry import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.FileAwareEnv()
@@ -114,6 +116,7 @@ INSTALLED_APPS = [
     "csp",
 ]
 MIDDLEWARE = [
+    "ragsite.middleware.observed",
     "django.middleware.security.SecurityMiddleware",
     "ragsite.middleware.SitePolicy",
     "servestatic.middleware.ServeStaticMiddleware",
@@ -414,16 +417,10 @@ CELERY_BEAT_SCHEDULE = {
     },
 }
 
-# --- logging -----------------------------------------------------------------
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
-    "loggers": {
-        "httpx": {"level": "WARNING"},
-        "pypdfium2": {"level": "WARNING"},
-        "django.request": {"level": "ERROR"},
-    },
-}
+# --- what the operator sees --------------------------------------------------
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+# Counters are shared by all processes with the same data.
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(DATA_DIR / "run" / "metrics")
+LOGGING = logs.configuration(
+    level=env.str("LOG_LEVEL", default="INFO"), form=env.str("LOG_FORMAT", default="line")
+)

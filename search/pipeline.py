@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -39,6 +39,7 @@ from search.types import (
     RetrievalSettings,
     Trace,
 )
+from telemetry.requests import Threads
 
 RETRIEVAL_SECONDS = 6.0
 ARMS_SECONDS = 5.0
@@ -144,7 +145,7 @@ def retrieve(
         return Trace(question, settings, [], {}, {"total": _ms_since(started)}, [])
 
     tell(_searching(scopes))
-    threads = ThreadPoolExecutor(4 + min(len(scopes), MAX_SCOPE_THREADS), "retrieve")
+    threads = Threads(4 + min(len(scopes), MAX_SCOPE_THREADS), "retrieve")
     try:
         run = _Run(
             question=question,

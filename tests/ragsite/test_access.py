@@ -129,6 +129,7 @@ ROUTES = {
     "status": everybody(),
     "status-checks": everybody(),
     "healthz": public(),
+    "metrics": public(),  # from the machine itself; strangers are tried in test_measures.py
     "readyz": public(status=503),  # no worker and no vector store run in this test
     # corpora
     "ingestion:corpora": everybody(),
