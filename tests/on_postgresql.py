@@ -26,13 +26,14 @@ CHOSEN = (
     *("tests/ingestion/test_pipeline.py", "tests/ingestion/test_rebuild.py"),
     *("tests/ingestion/test_versions.py", "tests/ingestion/test_deletions.py"),
     *("tests/ingestion/test_sharing.py", "tests/ingestion/test_views.py"),
-    *("tests/ingestion/test_index_views.py", "tests/ingestion/test_passages.py"),
     *("tests/search/test_pipeline.py", "tests/search/test_labels.py"),
-    *("tests/search/test_generations.py", "tests/search/test_inspector.py"),
-    *("tests/chat/test_turns.py", "tests/chat/test_branches.py", "tests/chat/test_views.py"),
-    *("tests/chat/test_panel.py", "tests/ragsite/test_pages.py", "tests/ragsite/test_access.py"),
+    *("tests/search/test_generations.py", "tests/chat/test_turns.py"),
+    *("tests/chat/test_branches.py", "tests/chat/test_views.py"),
 )
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60")
+
+# psycopg minds connections that end with the thread of a test, and SQLite does not.
+UNCLOSED = ("-W", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def binaries() -> Path | None:
@@ -94,7 +95,7 @@ def main(arguments: list[str]) -> int:
         print("No PostgreSQL server is installed: the tests ran on SQLite alone.")
         return 1 if os.environ.get("POSTGRESQL_TESTS") == "required" else 0
     with cluster(programs) as url:
-        command = [sys.executable, "-m", "pytest", *(arguments or CHOSEN)]
+        command = [sys.executable, "-m", "pytest", *UNCLOSED, *(arguments or CHOSEN)]
         return subprocess.run(command, cwd=ROOT, env={**os.environ, "DATABASE_URL": url}).returncode
 
 

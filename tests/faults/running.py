@@ -15,7 +15,6 @@ import httpx
 import psutil
 from django.conf import settings as site
 from django.contrib.auth.models import User
-from django.db import connection
 from django.test import Client
 
 from ingestion import nudges
@@ -24,6 +23,7 @@ from ragsite import processes
 from ragsite.celery import app
 from search.conf import retrieval_settings, search_services
 from search.pipeline import retrieve
+from tests.database import database_url
 
 LEASE_SECONDS = 5
 RESTART_PAUSE_SECONDS = 0.3
@@ -71,7 +71,7 @@ class Site:
 
     def _begin(self, name: str) -> None:
         environment = {
-            "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
+            "DATABASE_URL": database_url(),
             "DATA_DIR": str(self.data),
             "SECRET_KEY": site.SECRET_KEY,
             "REDIS_URL": site.REDIS_URL,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import connection, connections
+from django.db import connections
 from django.utils import timezone
 
 from inference.client import InferenceClient, shared_client
@@ -28,6 +28,7 @@ from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 from ingestion.parsing import parse_in_child
 from ingestion.types import ParsedDocument, passage_text
 from ragsite.processes import ROOT
+from tests.database import database_url
 from tests.ingestion import sample_files
 from tests.ingestion.workbench import (
     assert_complete,
@@ -214,7 +215,7 @@ pipeline.work_on(int(sys.argv[1]))
         env={
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "ragsite.settings",
-            "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
+            "DATABASE_URL": database_url(),
             "DATA_DIR": str(tmp_data),
             "CHROMA_URL": settings.chroma_url,
             "EMBED_URL": settings.embed_url,

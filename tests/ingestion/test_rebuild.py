@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from inference.client import InferenceClient
@@ -28,6 +27,7 @@ from ingestion.reconcile import reconcile
 from ingestion.retirement import purge_generation
 from ingestion.types import ChunkOptions, Notice, ParsedDocument, Strategy
 from ragsite.processes import ROOT
+from tests.database import database_url
 from tests.ingestion.workbench import (
     assert_complete,
     assert_nothing_left,
@@ -323,7 +323,7 @@ pipeline.work_on(int(sys.argv[1]))
         env={
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "ragsite.settings",
-            "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
+            "DATABASE_URL": database_url(),
             "DATA_DIR": str(tmp_data),
             "CHROMA_URL": settings.chroma_url,
             "EMBED_URL": settings.embed_url,

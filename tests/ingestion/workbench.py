@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings as site
-from django.db import connection
 from django.utils import timezone
 
 from ingestion import nudges, services
@@ -21,6 +20,7 @@ from ingestion.purge import lexical_index
 from ingestion.types import PIPELINE_VERSION
 from ingestion.vectors import VectorStore
 from ragsite import processes
+from tests.database import database_url
 
 PAGE = """# The reranker
 
@@ -99,7 +99,7 @@ def assert_nothing_left(document: Document, ids: list[str], data: Path) -> None:
 def start_worker(data: Path, redis: str) -> processes.Process:
     """A worker with its beat on the test's database, stores and broker."""
     environment = {
-        "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
+        "DATABASE_URL": database_url(),
         "DATA_DIR": str(data),
         "REDIS_URL": redis,
         "CHROMA_URL": site.CHROMA_URL,

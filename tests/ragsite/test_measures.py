@@ -11,7 +11,7 @@ from chat import turns
 from chat.answering import Draft
 from chat.models import Turn
 from ingestion.models import Corpus, Document
-from search.types import Degradation
+from search.types import Degradation, DegradedCode
 
 pytestmark = pytest.mark.django_db
 
@@ -50,7 +50,7 @@ def test_what_waits_and_what_was_answered_stand_in_them(client: Client, corpus: 
     before = samples(client)
     draft = Draft(question="What of the canary?", abstained=True)
     draft.timings_ms["first_token"] = 1500.0
-    draft.degraded = [Degradation("no_reranker", "Not reranked.")]
+    draft.degraded = [Degradation(DegradedCode.NO_RERANKER, "Not reranked.")]
 
     turns._count(draft, Turn.State.DONE)
     after = samples(client)
