@@ -40,20 +40,18 @@ WORD_SECONDS = 0.02
 # Run by `manage.py shell` on the site's own data: people with a session each.
 MAKE_PEOPLE = """
 import json
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.conf import settings
 from django.contrib.auth.models import User
-from django.contrib.sessions.backends.db import SessionStore
+from django.test import Client
 from ingestion.models import Corpus
 keys = []
 for number in range({count}):
-    person = User.objects.create_user(f"person-{{number}}")
-    session = SessionStore()
-    session[SESSION_KEY] = str(person.pk)
-    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
-    session[HASH_SESSION_KEY] = person.get_session_auth_hash()
-    session.create()
-    keys.append(session.session_key)
-print("PEOPLE " + json.dumps({{"sessions": keys, "corpus": Corpus.objects.get().pk}}))
+    browser = Client()
+    browser.force_login(User.objects.create_user(f"person-{{number}}"))
+    keys.append(browser.cookies[settings.SESSION_COOKIE_NAME].value)
+print("PEOPLE " + json.dumps({{
+    "sessions": keys, "cookie": settings.SESSION_COOKIE_NAME, "corpus": Corpus.objects.get().pk
+}}))
 """
 
 
@@ -69,10 +67,10 @@ class Chat:
 class Person:
     """Somebody signed in."""
 
-    def __init__(self, url: str, session: str) -> None:
+    def __init__(self, url: str, cookies: dict[str, str]) -> None:
         self._http = httpx.AsyncClient(
             base_url=url,
-            cookies={"sessionid": session},
+            cookies=cookies,
             timeout=httpx.Timeout(None, connect=30),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=2),
             trust_env=False,
@@ -205,7 +203,7 @@ async def rounds(url: str, people: dict[str, object], options: argparse.Namespac
     sessions, corpus = people["sessions"], people["corpus"]
     assert isinstance(sessions, list)
     assert isinstance(corpus, int)
-    crowd = [Person(url, session) for session in sessions]
+    crowd = [Person(url, {str(people["cookie"]): session}) for session in sessions]
     for person in crowd:
         await person.open_page()
     web = listener(int(url.rpartition(":")[2]))
