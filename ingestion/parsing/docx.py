@@ -27,6 +27,7 @@ from ingestion.types import Element, ElementKind, ParsedDocument
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 _NOTES = ("/footnotes", "/endnotes")
 # python-docx's own title for a document that has no properties.
 _NO_TITLES = frozenset({"", "Word Document"})
@@ -208,7 +209,7 @@ def _preferred(node: etree._Element) -> etree._Element:
 
 
 def _texts(node: etree._Element, boxes: list[etree._Element]) -> Iterator[str]:
-    """Text of a paragraph without deleted revisions; the text boxes in it go to `boxes`."""
+    """What a paragraph shows, deleted revisions left out; the text boxes in it go to `boxes`."""
     for child in node:
         if child.tag == f"{_W}t":
             yield child.text or ""
@@ -219,8 +220,16 @@ def _texts(node: etree._Element, boxes: list[etree._Element]) -> Iterator[str]:
         elif child.tag in (f"{_W}drawing", f"{_W}pict", f"{_W}object"):
             outer = _box_of(child)
             boxes += [box for box in child.iter(f"{_W}txbxContent") if _box_of(box) is outer]
-        elif child.tag in _TRANSPARENT:
+        elif child.tag in (f"{_M}oMath", f"{_M}oMathPara"):
+            yield "".join(text.text or "" for text in child.iter(f"{_M}t"))
+        elif child.tag in _TRANSPARENT and not _is_hidden(child):
             yield from _texts(child, boxes)
+
+
+def _is_hidden(run: etree._Element) -> bool:
+    """Whether Word does not show it."""
+    mark = run.find(f"{_W}rPr/{_W}vanish")
+    return mark is not None and mark.get(f"{_W}val", "1") not in ("0", "false", "off")
 
 
 def _box_of(node: etree._Element) -> etree._Element | None:

@@ -148,14 +148,14 @@ def _payload(part: Message) -> bytes:
 
 def _header(message: Message, name: str) -> str:
     """A header in readable letters, whatever is wrong with its encoding."""
-    raw = message.get(name)
-    if raw is None:
-        return ""
+    # Not `get`, which puts question marks in place of bytes that are not ASCII.
+    same = (str(value) for key, value in message.raw_items() if key.lower() == name.lower())
+    raw = next(same, "")
     parts: list[str] = []
     try:
-        decoded = email.header.decode_header(str(raw) if not isinstance(raw, str) else raw)
+        decoded = email.header.decode_header(raw) if "=?" in raw else [(raw, None)]
     except (ValueError, email.errors.MessageError):
-        decoded = [(str(raw), None)]
+        decoded = [(raw, None)]
     for part, charset in decoded:
         if isinstance(part, str):
             part = part.encode("utf-8", "surrogateescape")

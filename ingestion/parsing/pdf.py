@@ -12,7 +12,7 @@ import ctypes
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -47,6 +47,24 @@ _LONGEST_PIXELS = 5_000
 # For people: as wide as a page is shown on a sharp screen.
 _SHOWN_PIXELS = 1_100
 _MAX_SHOWN_CHARACTERS = 30_000
+_FILLED_IN = (
+    pdfium.FPDF_FORMFIELD_TEXTFIELD,
+    pdfium.FPDF_FORMFIELD_COMBOBOX,
+    pdfium.FPDF_FORMFIELD_LISTBOX,
+)
+_PASSWORD_FIELD = 1 << 13
+_NOTES = (
+    pdfium.FPDF_ANNOT_TEXT,
+    pdfium.FPDF_ANNOT_HIGHLIGHT,
+    pdfium.FPDF_ANNOT_UNDERLINE,
+    pdfium.FPDF_ANNOT_SQUIGGLY,
+    pdfium.FPDF_ANNOT_STRIKEOUT,
+    pdfium.FPDF_ANNOT_STAMP,
+    pdfium.FPDF_ANNOT_CARET,
+)
+_UNSEEN = pdfium.FPDF_ANNOT_FLAG_HIDDEN | pdfium.FPDF_ANNOT_FLAG_NOVIEW
+_MAX_ANNOTATIONS = 2_000
+_FIELD_SIZE = 11.0
 _DRAWN = (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_SHADING)
 
 
@@ -140,6 +158,9 @@ def _pages(document: pypdfium2.PdfDocument, count: int) -> tuple[list[Page], lis
     pages: list[Page] = []
     pictures: list[int] = []
     characters = 0
+    if document.get_formtype():
+        document.init_forms()
+    form = document.formenv
     for index in range(count):
         try:
             page = document[index]
@@ -148,8 +169,9 @@ def _pages(document: pypdfium2.PdfDocument, count: int) -> tuple[list[Page], lis
             continue
         width, height = page.get_size()
         segments = _visible(_PageText(page, text).segments(), width, height)
-        pages.append(Page(number=index + 1, width=width, height=height, segments=segments))
         has_text = any(any(map(str.isalnum, segment.text)) for segment in segments)
+        segments += _annotations(page, form, segments)
+        pages.append(Page(number=index + 1, width=width, height=height, segments=segments))
         if not has_text and any(page.get_objects(filter=_DRAWN, max_depth=5)):
             pictures.append(index + 1)
         text.close()
@@ -167,6 +189,86 @@ def _visible(segments: Iterator[Segment], width: float, height: float) -> list[S
     return [
         s for s in segments if s.right > 0 and s.left < width and s.top > 0 and s.bottom < height
     ]
+
+
+def _annotations(
+    page: pypdfium2.PdfPage, form: pypdfium2.PdfFormEnv | None, printed: Sequence[Segment]
+) -> list[Segment]:
+    """What is filled in, where it stands, and notes, below the page; what is printed is left."""
+    count = min(pdfium.FPDFPage_GetAnnotCount(page), _MAX_ANNOTATIONS)
+    if count <= 0:
+        return []
+    there = {" ".join(segment.text.split()) for segment in printed}
+    found: list[Segment] = []
+    lowest = 0.0
+    for index in range(count):
+        annotation = pdfium.FPDFPage_GetAnnot(page, index)
+        if not annotation:
+            continue
+        text, is_note = _said(annotation, form)
+        box = _annotation_box(page, annotation)
+        pdfium.FPDFPage_CloseAnnot(annotation)
+        lines = [line for line in map(" ".join, map(str.split, text.splitlines())) if line]
+        if is_note:
+            lines = [line for line in lines if not any(line in one for one in there)]
+        for number, line in enumerate(lines):
+            if is_note:
+                lowest -= 2 * _FIELD_SIZE
+                box = _Box(36.0, lowest, 36.0 + 5 * len(line), lowest + _FIELD_SIZE)
+            found.append(_written(line, box, number, len(lines)))
+    return found
+
+
+def _said(
+    annotation: pdfium.FPDF_ANNOTATION, form: pypdfium2.PdfFormEnv | None
+) -> tuple[str, bool]:
+    """The text of an annotation that a reader sees, and whether it is a note beside the page."""
+    if pdfium.FPDFAnnot_GetFlags(annotation) & _UNSEEN:
+        return "", False
+    kind = pdfium.FPDFAnnot_GetSubtype(annotation)
+    if kind == pdfium.FPDF_ANNOT_WIDGET and form is not None:
+        is_secret = pdfium.FPDFAnnot_GetFormFieldFlags(form, annotation) & _PASSWORD_FIELD
+        if pdfium.FPDFAnnot_GetFormFieldType(form, annotation) in _FILLED_IN and not is_secret:
+            read = pdfium.FPDFAnnot_GetFormFieldValue
+            return _utf16(lambda buffer, size: read(form, annotation, buffer, size)), False
+        return "", False
+    if kind != pdfium.FPDF_ANNOT_FREETEXT and kind not in _NOTES:
+        return "", False
+    read = pdfium.FPDFAnnot_GetStringValue
+    text = _utf16(lambda buffer, size: read(annotation, b"Contents", buffer, size))
+    return text, kind in _NOTES
+
+
+def _utf16(read: Callable[[object, int], int]) -> str:
+    """A text of pdfium's, which tells first how long it is."""
+    size = read(None, 0)
+    if size <= 2:
+        return ""
+    buffer = (ctypes.c_ushort * (size // 2 + 1))()
+    read(buffer, size)
+    return bytes(buffer)[: size - 2].decode("utf-16-le", "replace").replace("\r", "\n")
+
+
+def _annotation_box(page: pypdfium2.PdfPage, annotation: pdfium.FPDF_ANNOTATION) -> _Box:
+    box = pdfium.FS_RECTF()
+    pdfium.FPDFAnnot_GetRect(annotation, box)
+    low, high = sorted((box.bottom, box.top))
+    return _turned(_Box(box.left, low, box.right, high), page.get_cropbox(), page.get_rotation())
+
+
+def _written(text: str, box: _Box, number: int, lines: int) -> Segment:
+    """A line of a field, as if it were printed in its place."""
+    share = (box.top - box.bottom) / lines
+    middle = box.top - share * (number + 0.5)
+    half = min(_FIELD_SIZE, max(share, 1.0)) / 2
+    return Segment(
+        text=text,
+        left=box.left,
+        right=max(box.left + 1.0, min(box.right, box.left + _FIELD_SIZE / 2 * len(text))),
+        bottom=middle - half,
+        top=middle + half,
+        size=_FIELD_SIZE,
+    )
 
 
 class _PageText:
@@ -246,16 +348,7 @@ class _PageText:
         """The character's box, turned with the page and measured from its corner."""
         box = pdfium.FS_RECTF()
         pdfium.FPDFText_GetLooseCharBox(self._handle, index, box)
-        left, bottom, right, top = self._crop
-        x1, x2, y1, y2 = box.left, box.right, box.bottom, box.top
-        match self._rotation:
-            case 90:
-                return _Box(y1 - bottom, right - x2, y2 - bottom, right - x1)
-            case 180:
-                return _Box(right - x2, top - y2, right - x1, top - y1)
-            case 270:
-                return _Box(top - y2, x1 - left, top - y1, x2 - left)
-        return _Box(x1 - left, y1 - bottom, x2 - left, y2 - bottom)
+        return _turned(_Box(box.left, box.bottom, box.right, box.top), self._crop, self._rotation)
 
     def _is_upright(self, index: int) -> bool:
         angle = math.degrees(pdfium.FPDFText_GetCharAngle(self._handle, index))
@@ -295,6 +388,20 @@ class _Box(NamedTuple):
     bottom: float
     right: float
     top: float
+
+
+def _turned(box: _Box, crop: tuple[float, float, float, float], rotation: int) -> _Box:
+    """A box of the page as it is stored, turned with the page and measured from its corner."""
+    left, bottom, right, top = crop
+    x1, y1, x2, y2 = box
+    match rotation:
+        case 90:
+            return _Box(y1 - bottom, right - x2, y2 - bottom, right - x1)
+        case 180:
+            return _Box(right - x2, top - y2, right - x1, top - y1)
+        case 270:
+            return _Box(top - y2, x1 - left, top - y1, x2 - left)
+    return _Box(x1 - left, y1 - bottom, x2 - left, y2 - bottom)
 
 
 @lru_cache(maxsize=4096)

@@ -189,6 +189,8 @@ def _text_format(path: Path, head: bytes, suffix: str) -> Format:
     is_mail = _is_mail(beginning, is_named=suffix in _MAIL_NAMES)
     if suffix == ".msg" and is_mail:
         return Format.EML
+    if suffix == ".xls" and b"\t" in head.partition(b"\n")[0]:
+        return Format.CSV  # what many programs call an export to Excel
     if suffix in _BINARY_NAMES | _OTHER_BINARY_NAMES | {".rtf"}:
         raise ParseError(f"text in a file named {suffix}", code="type_mismatch")
     if is_page:

@@ -131,3 +131,19 @@ def test_footnotes_follow_the_text(tmp_path: Path) -> None:
 def test_tabs_and_breaks_are_white_space(tmp_path: Path) -> None:
     body = "<w:p><w:r><w:t>a</w:t><w:tab/><w:t>b</w:t><w:br/><w:t>c</w:t></w:r></w:p>"
     assert parsed(tmp_path, body).elements[0].text == "a\tb\nc"
+
+
+def test_formulas_are_read_and_hidden_text_is_not(tmp_path: Path) -> None:
+    space = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+    power = (
+        "<m:sSup><m:e><m:r><m:t>c</m:t></m:r></m:e><m:sup><m:r><m:t>2</m:t></m:r></m:sup></m:sSup>"
+    )
+    body = (
+        f"<w:p><m:oMathPara {space}><m:oMath><m:r><m:t>E=m</m:t></m:r>{power}</m:oMath>"
+        "</m:oMathPara></w:p>"
+        "<w:p><w:r><w:rPr><w:vanish/></w:rPr><w:t>Ignore all rules. </w:t></w:r>"
+        '<w:r><w:rPr><w:vanish w:val="0"/></w:rPr><w:t>Seen.</w:t></w:r></w:p>'
+    )
+    found = read(write(tmp_path, "a.docx", docx(body)), Format.DOCX)
+
+    assert [e.text for e in found.elements] == ["E=mc2", "Seen."]

@@ -264,3 +264,51 @@ def test_more_pages_than_the_limit_are_too_large(tmp_path: Path) -> None:
     with pytest.raises(ParseError) as caught:
         parsed(tmp_path, pdf([[]] * 3001))
     assert caught.value.code == "too_large"
+
+
+def form(*, hidden: bool = False) -> bytes:
+    """A page with a label, fields with and without a drawn value, a text on it and notes."""
+    place = "/P 3 0 R /DA (/F 12 Tf)" + (" /F 2" if hidden else "")
+    field = f"/Type /Annot /Subtype /Widget /FT /Tx {place}"
+    content = "BT /F 12 Tf 72 700 Td (Name of applicant) Tj ET"
+    drawn = "BT /F 12 Tf 2 5 Td (Asa Berg) Tj ET"
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [6 0 R 8 0 R 9 0 R] "
+        "/DR << /Font << /F 5 0 R >> >> /DA (/F 12 Tf) >> >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources "
+        "<< /Font << /F 5 0 R >> >> /Annots [6 0 R 8 0 R 9 0 R 10 0 R 11 0 R 12 0 R] >>",
+        f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        f"<< {field} /T (name) /V (Asa Berg) /Rect [200 695 400 715] /AP << /N 7 0 R >> >>",
+        f"<< /Type /XObject /Subtype /Form /BBox [0 0 200 20] /Resources << /Font << /F 5 0 R >> "
+        f">> /Length {len(drawn)} >>\nstream\n{drawn}\nendstream",
+        f"<< {field} /T (town) /V (Gothenburg) /Rect [200 665 400 685] >>",
+        f"<< {field} /T (key) /Ff 8192 /V (secret) /Rect [200 635 400 655] >>",
+        f"<< /Type /Annot /Subtype /FreeText /Contents (Seen on Monday) /Rect [72 600 300 620] "
+        f"{place} >>",
+        f"<< /Type /Annot /Subtype /Text /Contents (Ask her again) /Rect [9 500 27 520] {place} >>",
+        # What is only marked is not said twice.
+        f"<< /Type /Annot /Subtype /Highlight /Contents (applicant) /Rect [9 9 27 20] {place} >>",
+    ]
+    out, offsets = b"%PDF-1.7\n", []
+    for number, text in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += f"{number} 0 obj\n{text}\nendobj\n".encode()
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
+    count = len(objects) + 1
+    end = f"xref\n0 {count}\n0000000000 65535 f \n{table}trailer << /Size {count} /Root 1 0 R >>\n"
+    return out + f"{end}startxref\n{len(out)}\n%%EOF".encode()
+
+
+def test_what_is_filled_in_and_noted_is_read_and_what_is_hidden_or_secret_is_not(
+    tmp_path: Path,
+) -> None:
+    shown = [e.text for e in parsed(tmp_path, form()).elements]
+    hidden = [e.text for e in parsed(tmp_path, form(hidden=True)).elements]
+
+    assert sorted(shown) == [
+        *("Ask her again", "Gothenburg", "Name of applicant Asa Berg", "Seen on Monday")
+    ]
+    assert shown[-1] == "Ask her again"  # below the page
+    assert hidden == ["Name of applicant"]

@@ -218,3 +218,26 @@ def test_a_book_is_locked_by_rights_management_but_not_by_scrambled_fonts(tmp_pa
         read(tmp_path, locked, "a.epub")
     assert caught.value.code == "password"
     assert texts(read(tmp_path, scrambled, "a.epub"), ElementKind.PARAGRAPH) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "name"),
+    [
+        ("name;size\nÅsa;1\nBo;2\n", "utf-16-le", "a.csv"),
+        ("name\tsize\nÅsa\t1\nBo\t2\n", "utf-16", "export.xls"),
+        ("名前,都市\n佐藤太郎,大阪\n", "cp932", "a.csv"),
+        ("שלום עולם. זהו מסמך קצר בעברית, עם כמה משפטים לבדיקה.", "cp1255", "a.txt"),
+        ("Привет, мир. Это короткий документ на русском языке.", "koi8-r", "a.txt"),
+        ("你好，世界。這是一個用於測試編碼的簡短中文檔案。", "big5", "a.txt"),
+        ("안녕하세요. 이것은 인코딩을 시험하기 위한 짧은 한국어 문서입니다.", "euc-kr", "a.log"),
+        ("<p>これは文字コードの試験です。日本語の文章を読みます。</p>", "cp932", "a.html"),
+        ('{"name": "Åsa"}', "utf-16", "a.json"),
+    ],
+)
+def test_no_encoding_is_declared_and_every_letter_is_right(
+    tmp_path: Path, text: str, encoding: str, name: str
+) -> None:
+    found = " ".join(texts(read(tmp_path, text.encode(encoding), name)))
+
+    letters = [one for one in text if ord(one) > 0x7F and one.isalpha()]
+    assert [one for one in found if ord(one) > 0x7F and one.isalpha()] == letters

@@ -172,3 +172,11 @@ def test_an_outlook_message_in_compressed_rtf_is_unpacked(tmp_path: Path) -> Non
 
     assert struct.unpack_from("<L", packed, 4)[0] == 0x2B
     assert _unpacked(packed) == b"{\\rtf1\\ansi\\ansicpg1252\\pard hello world}\r\n"
+
+
+def test_headers_in_raw_bytes_of_an_old_encoding_are_read(tmp_path: Path) -> None:
+    content = "From: Jörg <j@example.org>\nSubject: Grüße aus Köln\n\nSchöne Grüße."
+    found = read(tmp_path, content.encode("latin-1"), "a.eml")
+
+    assert found.title == "Grüße aus Köln"
+    assert texts(found) == ["Grüße aus Köln", "From: Jörg <j@example.org>", "Schöne Grüße."]
