@@ -29,6 +29,12 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             return self.none()
         return self.filter(owner=user).order_by("-updated_at", "-pk")
 
+    def shared_at(self, key: str, *, reader: User | AnonymousUser) -> ConversationQuerySet:
+        """The conversation that this link leads a signed-in person to."""
+        if not reader.is_authenticated or not key:
+            return self.none()
+        return self.filter(share_key=key, owner__is_active=True)
+
 
 class Conversation(models.Model):
     """A series of questions to one scope of corpora."""
@@ -54,6 +60,17 @@ class Conversation(models.Model):
         null=True,
         blank=True,
         help_text="The last turn of the branch that is shown.",
+    )
+    pinned_at = models.DateTimeField(
+        null=True, blank=True, help_text="Set while it stands above the days in the list."
+    )
+    share_key = models.CharField(
+        max_length=43,
+        unique=True,
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Of the link at which everybody signed in may read it; empty: nobody else may.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(default=timezone.now)

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from itertools import islice, zip_longest
 from typing import TYPE_CHECKING
 
-from django.db.models import Count, Q
+from django.db.models import Count, F, Q
 from django.utils import timezone
 
 from chat.models import Conversation
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CONVERSATIONS_LISTED = 100
 SUGGESTIONS = 4
+PINNED = "Pinned"
 _HEADINGS_READ = 400
 
 
@@ -81,20 +82,28 @@ def conversations_by_day(person: User | AnonymousUser, *, search: str = "") -> l
 
     Args:
         person: whose conversations.
-        search: keep those with this text in the title or in a question; empty keeps all.
+        search: keep those with this text in the title, a question or an answer; empty keeps all.
     """
-    found = Conversation.objects.of(person)
+    found = Conversation.objects.of(person).order_by(
+        F("pinned_at").desc(nulls_last=True), "-updated_at", "-pk"
+    )
     if search:
-        asked = Q(title__icontains=search) | Q(turns__question__icontains=search)
+        asked = (
+            Q(title__icontains=search)
+            | Q(turns__question__icontains=search)
+            | Q(turns__answer__icontains=search)
+        )
         found = found.filter(pk__in=Conversation.objects.filter(asked).values("pk"))
     return by_day(found[:CONVERSATIONS_LISTED], today=timezone.localdate())
 
 
 def by_day(conversations: Iterable[Conversation], *, today: date) -> list[Day]:
-    """Put conversations, newest first, under Today, Yesterday, Previous 7 days, and months."""
+    """Put conversations under Pinned, Today, Yesterday, Previous 7 days, and months."""
     days: dict[str, list[Conversation]] = defaultdict(list)
     for conversation in conversations:
-        days[_day_title(timezone.localdate(conversation.updated_at), today)].append(conversation)
+        day = timezone.localdate(conversation.updated_at)
+        title = PINNED if conversation.pinned_at else _day_title(day, today)
+        days[title].append(conversation)
     return [Day(title, listed) for title, listed in days.items()]
 
 

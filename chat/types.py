@@ -166,3 +166,12 @@ class ChatServices:
     generation: GenerationSettings
     sentences: AnswerModels
     line: Line
+
+
+@dataclass(frozen=True, slots=True)
+class Fonts:
+    """Files of the letters of a PDF. fallback: for what the others lack; "" for none."""
+
+    regular: str
+    bold: str
+    fallback: str = ""

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from chat import model_views, views
+from chat import keeping, model_views, views
 
 app_name = "chat"
 urlpatterns = [
@@ -11,6 +11,11 @@ urlpatterns = [
     path("<int:conversation_id>/", views.conversation, name="conversation"),
     path("<int:conversation_id>/rename/", views.rename, name="rename"),
     path("<int:conversation_id>/delete/", views.delete, name="delete"),
+    path("<int:conversation_id>/pin/", keeping.pin, name="pin"),
+    path("<int:conversation_id>/share/", keeping.share, name="share"),
+    path("<int:conversation_id>/export.<str:kind>", keeping.export, name="export"),
+    path("shared/<str:key>/", keeping.shared, name="shared"),
+    path("turns/<int:turn_id>/text/", keeping.turn_text, name="turn_text"),
     path("models/", model_views.models, name="models"),
     path("models/pulls/", model_views.pull, name="pull"),
     path("models/pulls/<int:pull_id>/stream/", model_views.pull_stream, name="pull_stream"),

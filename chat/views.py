@@ -361,6 +361,12 @@ def _composer(
     }
 
 
+def _share_address(request: HttpRequest, held: Conversation | None) -> str:
+    if held is None or not held.share_key:
+        return ""
+    return request.build_absolute_uri(reverse("chat:shared", args=[held.share_key]))
+
+
 def _page(
     request: HttpRequest,
     held: Conversation | None,
@@ -388,6 +394,7 @@ def _page(
             for turn, place in zip(shown, way, strict=False)
         ],
         "question_count": len(parents),
+        "share_address": _share_address(request, held),
         "follows": shown[-1].pk if shown else None,
         "rewrites": held is None or held.rewrites,
         "is_running": any(not turn.has_ended for turn in shown),

@@ -65,6 +65,7 @@ OPENAI_CONTEXT_TOKENS = env.int("OPENAI_CONTEXT_TOKENS", default=8192)
 OPENAI_PARALLEL = env.int("OPENAI_PARALLEL", default=16)
 OLLAMA_PARALLEL = env.int("OLLAMA_PARALLEL", default=1)
 GENERATION_QUEUE_MAX = env.int("GENERATION_QUEUE_MAX", default=100)
+EXPORT_FONT = env.str("EXPORT_FONT", default="")
 
 # --- models and retrieval ----------------------------------------------------
 EMBEDDING_MODEL = env.str("EMBEDDING_MODEL", default="all-MiniLM-L6-v2")

@@ -13,6 +13,13 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// An address that names a dialog shows it.
+const named = /^#[\w-]+$/.test(location.hash) && document.querySelector(`dialog${location.hash}`);
+if (named) {
+  named.showModal();
+  history.replaceState(null, "", location.pathname + location.search);
+}
+
 document.addEventListener("htmx:afterSwap", (event) => {
   const dialog = event.detail.target;
   if (dialog instanceof HTMLDialogElement && !dialog.open) dialog.showModal();

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tmp_data")]
 
 
 # What an address may name that is no row of ours.
-WORDS = {"nobody": "0", "unkeyed": "0-0"}
+WORDS = {"nobody": "0", "unkeyed": "0-0", "markdown": "md"}
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,11 @@ ROUTES = {
     "chat:conversation": Route(argument="conversation"),
     "chat:rename": own("conversation", 302, data={"title": "Another"}),
     "chat:delete": own("conversation", 302),
+    "chat:pin": own("conversation", 302, data={"pinned": "1"}),
+    "chat:share": own("conversation", 302, data={"shared": "0"}),
+    "chat:export": Route(argument="conversation markdown"),
+    "chat:turn_text": Route(argument="turn"),
+    "chat:shared": everybody(argument="nobody", status=404),  # see tests/chat/test_keeping.py
     "chat:stream": Route(argument="turn"),
     "chat:sources": Route(argument="turn"),
     "chat:stop": own("turn", 302),
