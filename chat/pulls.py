@@ -25,6 +25,8 @@ from chat.errors import GenerationError, GeneratorUnreachable, PullFailed
 from chat.models import ModelPull
 from chat.threads import in_thread
 from chat.types import GenerationSettings, PullProgress
+from ingestion import audit
+from ingestion.audit import Action
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -45,6 +47,7 @@ def request_pull(model: str, *, person: User) -> tuple[ModelPull, bool]:
     reap()
     if running := ModelPull.objects.filter(model=model, state=ModelPull.State.RUNNING).first():
         return running, False
+    audit.record(Action.MODEL_FETCHED, person=person, name=model)
     return ModelPull.objects.create(model=model, started_by=person), True
 
 

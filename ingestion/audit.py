@@ -40,6 +40,7 @@ class Action(models.TextChoices):
     TRANSFERRED = "transferred", "gave a corpus to another owner"
     DOCUMENTS_DELETED = "documents_deleted", "deleted documents"
     INDEX_CHANGED = "index_changed", "changed an index"
+    MODEL_FETCHED = "model_fetched", "had a language model fetched"
     SITE_CHANGED = "site_changed", "changed something in the admin panel"
 
 

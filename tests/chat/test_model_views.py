@@ -17,6 +17,7 @@ from django.utils import timezone
 from chat import pulls
 from chat.models import Conversation, ModelPull, Turn
 from chat.threads import in_thread
+from ingestion.audit import AuditEntry
 from ingestion.models import Corpus
 from ragsite.processes import free_port
 from tests.chat.engine import asked
@@ -181,6 +182,9 @@ def test_a_model_that_is_being_fetched_is_not_fetched_twice(admin: User) -> None
     again, is_new_again = pulls.request_pull("new:4b", person=admin)
 
     assert (is_new, is_new_again) == (True, False)
+    assert [str(entry) for entry in AuditEntry.objects.all()] == [
+        "admin had a language model fetched new:4b"
+    ]
     assert first == again
 
 
