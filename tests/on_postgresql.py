@@ -32,8 +32,9 @@ CHOSEN = (
 )
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60")
 
-# psycopg minds connections that end with the thread of a test, and SQLite does not.
-UNCLOSED = ("-W", "ignore::pytest.PytestUnraisableExceptionWarning")
+# psycopg minds connections that end with the thread of a test, and a server minds dropping a
+# database that one of them still holds; the whole cluster goes anyway.
+OPTIONS = ("-W", "ignore::pytest.PytestUnraisableExceptionWarning", "--reuse-db")
 
 
 def binaries() -> Path | None:
@@ -95,7 +96,7 @@ def main(arguments: list[str]) -> int:
         print("No PostgreSQL server is installed: the tests ran on SQLite alone.")
         return 1 if os.environ.get("POSTGRESQL_TESTS") == "required" else 0
     with cluster(programs) as url:
-        command = [sys.executable, "-m", "pytest", *UNCLOSED, *(arguments or CHOSEN)]
+        command = [sys.executable, "-m", "pytest", *OPTIONS, *(arguments or CHOSEN)]
         return subprocess.run(command, cwd=ROOT, env={**os.environ, "DATABASE_URL": url}).returncode
 
 
