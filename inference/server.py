@@ -97,8 +97,8 @@ def _answered(handler: Handler) -> Handler:
             response = await _or_error(handler, request)
             if span is not None:
                 span.set_attribute("http.response.status_code", response.status_code)
+            logger.debug("%s answered %d", path, response.status_code)
         request.app.state.requests[path, response.status_code] += 1
-        logger.debug("%s answered %d", path, response.status_code)
         return response
 
     return answer

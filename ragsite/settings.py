@@ -4,6 +4,7 @@ A fresh checkout runs without any of them. `docs/configuration.md` describes eac
 variable; a secret may also be given as a file by adding `_FILE` to its name.
 """
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import environ
 from celery.schedules import crontab
 from django.contrib.messages import constants as message_levels
+from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 from kombu import Queue
@@ -24,16 +26,29 @@ environ.Env.read_env(BASE_DIR / ".env")
 
 
 def _secret_key(data_dir: Path) -> str:
-    """The key of the environment, or one made once and kept with the data."""
-    if given := env.str("SECRET_KEY", default=""):
-        return str(given)
+    """The key of the environment, or one made once and kept with the data.
+
+    Raises:
+        ImproperlyConfigured: it is one that others could guess.
+    """
     path = data_dir / "secret_key"
-    try:
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text(secrets.token_urlsafe(50))
-    except FileExistsError:
-        pass
-    return path.read_text()
+    if not (given := str(env.str("SECRET_KEY", default=""))):
+        if not path.exists():
+            # Whole or not there, whoever else starts at the same moment or is killed meanwhile.
+            draft = path.with_suffix(f".{os.getpid()}")
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_urlsafe(50))
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+            draft.unlink()
+        given = path.read_text().strip()
+    is_known = any(word in given.lower() for word in ("insecure", "change", "example", "secret"))
+    if is_known or len(given) < 32 or len(set(given)) < 8:
+        raise ImproperlyConfigured(
+            "SECRET_KEY can be guessed: it is short, or that of an example. Set it to 50 random "
+            f"characters, or leave it out and delete {path}, and one is made."
+        )
+    return given
 
 
 # --- data and processes ------------------------------------------------------
@@ -126,6 +141,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "ragsite.middleware.SignInRequired",
+    "ragsite.limits.RateLimits",
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -280,6 +296,14 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
         "object-src": ["'none'"],
     },
+}
+
+# How often a person may do what costs much, per minute; 0 for as often as they like.
+RATE_LIMITS = {
+    "questions": env.int("RATE_QUESTIONS", default=20),
+    "searches": env.int("RATE_SEARCHES", default=60),
+    "uploads": env.int("RATE_UPLOADS", default=600),
+    "exports": env.int("RATE_EXPORTS", default=10),
 }
 
 # --- admin panel -------------------------------------------------------------
