@@ -194,6 +194,7 @@ class Turn(models.Model):
 
     class Meta:
         ordering = ["pk"]
+        indexes = [models.Index(fields=["created_at"])]
 
     def __str__(self) -> str:
         return self.question[:80]

@@ -5,13 +5,15 @@ from allauth.socialaccount import views as social_views
 from django.contrib.auth.decorators import login_not_required
 from django.urls import include, path, re_path
 
-from ragsite import measures, views
+from ragsite import measures, operator_views, views
 
 urlpatterns = [
     path("sign-in/", views.sign_in_by_link, name="sign-in"),
     path("join/<str:key>/", views.join, name="join"),
     path("people/", views.people, name="people"),
     path("people/<int:invitation_id>/revoke/", views.revoke_invitation, name="revoke-invitation"),
+    path("overview/", operator_views.overview, name="overview"),
+    path("clinic/", operator_views.query_clinic, name="clinic"),
     path("account/", views.account, name="account"),
     path("status/", views.status, name="status"),
     path("status/checks/", views.status_checks, name="status-checks"),

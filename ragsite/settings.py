@@ -363,6 +363,14 @@ UNFOLD = {
         "show_all_applications": False,
         "navigation": [
             {
+                "title": "Operation",
+                "items": [
+                    _admin_link("Overview", "monitoring", "overview"),
+                    _admin_link("Query clinic", "healing", "clinic"),
+                    _admin_link("Audit log", "history", "admin:ingestion_auditentry_changelist"),
+                ],
+            },
+            {
                 "title": "Content",
                 "items": [
                     _admin_link("Corpora", "stacks", "admin:ingestion_corpus_changelist"),
@@ -384,6 +392,11 @@ UNFOLD = {
                 "items": [
                     _admin_link("People", "person", "admin:auth_user_changelist"),
                     _admin_link("Groups", "group", "admin:auth_group_changelist"),
+                    _admin_link("Invitations", "mail", "people"),
+                    _admin_link("Shares", "share", "admin:ingestion_share_changelist"),
+                    _admin_link(
+                        "Judgements", "thumbs_up_down", "admin:search_judgement_changelist"
+                    ),
                 ],
             },
             {

@@ -28,7 +28,14 @@ AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text()
 GRAVE = ("serious", "critical")
 PATHS = (
     *("/chat/", "/corpora/", "/inspector/", "/status/", "/account/", "/account/sessions/"),
-    *("/account/two-factor/", "/account/email/", "/people/", "/password/reset/"),
+    *(
+        "/account/two-factor/",
+        "/account/email/",
+        "/people/",
+        "/password/reset/",
+        "/overview/",
+        "/clinic/",
+    ),
 )
 
 

@@ -124,6 +124,8 @@ ROUTES = {
     "join": public(status=302, anonymous=410, argument="nobody"),
     # for administrators alone, of whom there is none here
     "people": everybody(status=404, wrong="delete"),
+    "overview": everybody(status=404),
+    "clinic": everybody(status=404),
     "revoke-invitation": everybody("post", 404, argument="corpus", wrong="get"),
     "account": everybody(wrong="delete"),
     "status": everybody(),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import (
     format_hotp_value,
     hotp_value,
@@ -287,3 +288,18 @@ def test_a_provider_that_refuses_is_told_on_a_page(client: Client, provider: Oid
 
     assert answer.status_code in (200, 401)
     assert not is_signed_in(client)
+
+
+def test_an_administrator_takes_a_lost_second_factor_away_and_never_sees_it(
+    client: Client, alice: User, admin: User
+) -> None:
+    factor = Authenticator.objects.create(
+        user=alice, type=Authenticator.Type.TOTP, data={"secret": "JBSWY3DPEHPK3PXP"}
+    )
+    client.force_login(admin)
+    address = reverse("admin:mfa_authenticator_change", args=[factor.pk])
+
+    assert "JBSWY3DPEHPK3PXP" not in client.get(address).content.decode()
+    client.post(reverse("admin:mfa_authenticator_delete", args=[factor.pk]), {"post": "yes"})
+
+    assert not Authenticator.objects.exists()

@@ -1,0 +1,180 @@
+"""The overview and the query clinic: what is counted, what is grouped, and who sees it."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from chat import clinic
+from chat.clinic import Reason
+from chat.models import Conversation, Turn
+from ingestion.models import Corpus, Document
+from ragsite import figures
+from search.models import Judgement, digest_of
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tmp_data")]
+
+
+@pytest.fixture
+def conversation(corpus: Corpus, alice: User) -> Conversation:
+    """A conversation of alice's about her corpus."""
+    made = Conversation.objects.create(owner=alice)
+    made.corpora.add(corpus)
+    return made
+
+
+def source(relevance: float, outcome: str = "selected") -> dict[str, Any]:
+    return {"relevance": relevance, "outcome": outcome}
+
+
+def turn(conversation: Conversation, question: str, **more: Any) -> Turn:
+    given = {"state": Turn.State.DONE, "sources": [source(0.9)], **more}
+    return Turn.objects.create(conversation=conversation, question=question, **given)
+
+
+# --- the clinic --------------------------------------------------------------------------
+
+
+def test_the_same_question_in_other_letters_is_one_case_and_the_most_asked_comes_first(
+    conversation: Conversation,
+) -> None:
+    for question in ("Who pays?", "who  pays", "WHO PAYS ?"):
+        turn(conversation, question, abstained=True, sources=[])
+    turn(conversation, "Where is it?", abstained=True)
+    turn(conversation, "A good question?")
+
+    found = clinic.cases()
+
+    assert [(case.question, case.times) for case in found] == [
+        ("WHO PAYS ?", 3),
+        ("Where is it?", 1),
+    ]
+    assert found[0].corpora == {conversation.corpora.get().pk}
+
+
+def test_each_weakness_is_told_by_its_reason(
+    conversation: Conversation, corpus: Corpus, alice: User
+) -> None:
+    turn(conversation, "unanswered", abstained=True)
+    turn(conversation, "low", degraded=[{"code": "low_relevance", "sentence": "Doubtful."}])
+    turn(conversation, "thin", sources=[source(0.9), source(0.8), source(0.79, "below_top_n")])
+    turn(conversation, "wide", sources=[source(0.9), source(0.8), source(0.6, "below_top_n")])
+    turn(conversation, "hopeless", sources=[source(0.9), source(0.01), source(0.01, "below_top_n")])
+    turn(conversation, "marked")
+    document = Document.objects.create(corpus=corpus, name="a", size_bytes=1, sha256="a" * 64)
+    Judgement.objects.create(
+        person=alice,
+        corpus=corpus,
+        document=document,
+        chunk_id="c1",
+        question="marked",
+        question_sha256=digest_of("marked"),
+        grade=Judgement.Grade.NOT_RELEVANT,
+    )
+
+    found = {case.question: case.reasons for case in clinic.cases()}
+
+    assert found == {
+        "unanswered": {Reason.UNANSWERED},
+        "low": {Reason.LOW},
+        "thin": {Reason.THIN},
+        "marked": {Reason.MARKED},
+    }
+    assert [case.question for case in clinic.cases(reason=Reason.THIN)] == ["thin"]
+    assert clinic.cases(corpus_id=corpus.pk + 1) == []
+
+
+def test_the_page_leads_to_the_inspector_for_corpora_that_one_may_read(
+    client: Client, conversation: Conversation, corpus: Corpus, admin: User
+) -> None:
+    turn(conversation, "Who <b>pays</b>?", abstained=True)
+    client.force_login(admin)
+
+    hidden = client.get(reverse("clinic")).content.decode()
+    Corpus.objects.update(visibility=Corpus.Visibility.OPEN)
+    shown = client.get(reverse("clinic"), {"reason": "unanswered"}).content.decode()
+
+    assert "Who &lt;b&gt;pays&lt;/b&gt;?" in hidden
+    assert "of corpora that you may not read" in hidden
+    assert f"{reverse('search:inspector')}?corpus={corpus.pk}&amp;question=Who%20" in shown
+    assert "alice" not in shown
+
+
+@pytest.mark.parametrize("wrong", ["reason=x", "corpus=x", "corpus=99999999999999999999"])
+def test_filters_that_mean_nothing_are_left_out(client: Client, admin: User, wrong: str) -> None:
+    client.force_login(admin)
+
+    assert client.get(f"{reverse('clinic')}?{wrong}").status_code == 200
+
+
+# --- the overview ------------------------------------------------------------------------
+
+
+def test_what_is_asked_and_how_it_went(conversation: Conversation) -> None:
+    for ms in (100.0, 200.0, 900.0):
+        turn(conversation, "q", timings_ms={"first_token": ms})
+    turn(conversation, "q", degraded=[{"code": "no_reranker", "sentence": "x"}], timings_ms={})
+    turn(conversation, "q", abstained=True)
+    turn(conversation, "q", state=Turn.State.FAILED)
+    turn(conversation, "q", state=Turn.State.RUNNING)
+    old = turn(conversation, "q")
+    yesterday = turn(conversation, "q")
+    now = timezone.now()
+    Turn.objects.filter(pk=old.pk).update(created_at=now - timedelta(days=40))
+    Turn.objects.filter(pk=yesterday.pk).update(created_at=now - timedelta(days=1))
+
+    found = figures.gather()
+
+    assert found.answers == 7
+    assert (found.first_token_p50, found.first_token_p95) == (200.0, 200.0)
+    assert (found.degraded.count, found.abstained.count, found.failed.count) == (1, 1, 1)
+    assert found.abstained.percent == pytest.approx(100 / 7)
+    assert [day.questions for day in found.days][-2:] == [1, 7]
+    assert len(found.days) == 14
+    assert found.days[-1].height > found.days[-2].height > 0
+    assert [case.question for case in found.unanswered] == ["q"]
+
+
+def test_what_waits_and_what_failed(corpus: Corpus) -> None:
+    since = timezone.now() - timedelta(hours=2)
+    for n, (state, code) in enumerate(
+        [("parsing", ""), ("parsing", ""), ("failed", "password"), ("ready", "")]
+    ):
+        Document.objects.create(
+            corpus=corpus,
+            name=f"{n}",
+            size_bytes=1,
+            sha256=f"{n}" * 64,
+            state=state,
+            state_since=since,
+            error_code=code,
+        )
+
+    found = figures.gather()
+
+    assert [(one.stage, one.documents, one.oldest_words) for one in found.waiting] == [
+        ("Reading", 2, "2 h")
+    ]
+    assert [(one.code, one.documents) for one in found.failures] == [("password", 1)]
+    assert "Remove the password" in found.failures[0].sentence
+    assert found.on_their_way == 2
+
+
+def test_the_overview_renders_while_redis_is_away_and_where_nothing_was_asked(
+    client: Client, admin: User, settings: Any
+) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    client.force_login(admin)
+
+    page = client.get(reverse("overview")).content.decode()
+
+    assert "unknown, Redis does not answer" in page
+    assert "no written answer yet" in page
+    assert re.search(r"<title id=\"asked-words\">.*: 0</title>", page)
