@@ -12,6 +12,10 @@ command -v tesseract >/dev/null 2>&1 || packages="$packages tesseract-ocr"
 if [ "${POSTGRESQL_TESTS:-}" = required ] && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     command -v initdb >/dev/null 2>&1 || packages="$packages postgresql"
 fi
+# Watches where the processes connect; without it that part of one test is skipped.
+if [ "${POSTGRESQL_TESTS:-}" = required ] && ! command -v strace >/dev/null 2>&1; then
+    packages="$packages strace"
+fi
 [ -n "$packages" ] || exit 0
 if command -v apt-get >/dev/null 2>&1; then
     echo "Installing for the tests: $packages …"
