@@ -5,7 +5,7 @@
 Without FOLDER, files of ten kinds with made-up text are written for it. Ours is a whole site by
 `manage.py up` (web, workers, model server, Chroma, Redis) that is given the folder by `manage.py
 ingest`; the others are scripts as their documentation shows them, with the same embedding model
-(`ingestion_arms.py`). They live in a virtual environment of their own, made in DIR beside ours
+(`_ingestion_arms.py`). They live in a virtual environment of their own, made in DIR beside ours
 without a second torch. Ways take turns, each starts from nothing, medians are printed: seconds
 to searchable, documents and chunks a second, tokens embedded, peak memory of the whole process
 tree (proportional share), documents of which nothing is found, and the share of the
@@ -146,7 +146,7 @@ def run(arm: str, folder: Path, python: Path) -> dict[str, Any]:
     """One way, once, from nothing."""
     with tempfile.TemporaryDirectory() as name:
         data = Path(name)
-        command = [str(python), str(ROOT / "benchmarks/ingestion_arms.py"), arm, str(folder), name]
+        command = [str(python), str(ROOT / "benchmarks/_ingestion_arms.py"), arm, str(folder), name]
         if arm != "ours":
             return _measured(command)
         with site(data) as running:

@@ -1,6 +1,6 @@
 """What `benchmarks/ingestion.py` compares: each way to bring a folder into an index, run alone.
 
-    python benchmarks/ingestion_arms.py {ours,langchain,txtai} FOLDER DATA
+    python benchmarks/_ingestion_arms.py {ours,langchain,txtai} FOLDER DATA
 
 The clock begins when the libraries are imported and the model is loaded, or the site is up, and
 stops when every document can be found. One JSON object is printed. The two others are what their
