@@ -9,6 +9,7 @@ urlpatterns = [
     path("", views.new, name="new"),
     path("conversations/", views.conversations, name="conversations"),
     path("<int:conversation_id>/", views.conversation, name="conversation"),
+    path("<int:conversation_id>/earlier/", views.earlier, name="earlier"),
     path("<int:conversation_id>/rename/", views.rename, name="rename"),
     path("<int:conversation_id>/delete/", views.delete, name="delete"),
     path("<int:conversation_id>/pin/", keeping.pin, name="pin"),

@@ -6,7 +6,7 @@ whether or not anybody follows; a page that is reloaded follows again from the s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -21,6 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from chat import branches, fragments, pages, services, sse, turns
+from chat.branches import Place
 from chat.conf import generation_settings
 from chat.errors import PassageGone, QuestionRefused
 from chat.forms import MAX_QUESTION_CHARACTERS, AgainForm, AskForm, RenameForm
@@ -29,6 +30,8 @@ from chat.threads import in_thread
 from ingestion import labels
 from ingestion.models import Corpus
 from search.inspector import inspection_of_answer
+
+TURNS_SHOWN = 30
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
@@ -58,6 +61,19 @@ def conversation(request: HttpRequest, conversation_id: int) -> HttpResponse:
     shown = get_object_or_404(Conversation.objects.of(request.user), pk=conversation_id)
     form = AskForm(person=request.user)
     return render(request, "chat/conversation.html", _page(request, shown, form=form))
+
+
+@require_GET
+@never_cache
+def earlier(request: HttpRequest, conversation_id: int) -> HttpResponse:
+    """The questions before turn `?before=` of the branch that is shown, with their answers."""
+    held = get_object_or_404(Conversation.objects.of(request.user), pk=conversation_id)
+    way = held.way()
+    before = _number(request.GET.get("before", ""))
+    end = next((n for n, place in enumerate(way) if place.turn_id == before), 0)
+    first = max(0, end - TURNS_SHOWN)
+    context = {"conversation": held, "turns": _shown(way[first:end]), "earlier": first}
+    return render(request, "chat/_earlier.html", context)
 
 
 @require_GET
@@ -235,7 +251,9 @@ def show_branch(request: HttpRequest, turn_id: int) -> HttpResponse:
 def _at(turn: Turn) -> HttpResponse:
     """To the conversation, at this turn."""
     address = reverse("chat:conversation", args=[turn.conversation_id])
-    return redirect(f"{address}#turn-{turn.pk}")
+    is_long = turn.conversation.turns.count() > TURNS_SHOWN
+    at = f"?at={turn.pk}" if is_long else ""
+    return redirect(f"{address}{at}#turn-{turn.pk}")
 
 
 @require_POST
@@ -361,6 +379,16 @@ def _composer(
     }
 
 
+def _shown(places: Sequence[Place]) -> list[dict[str, Any]]:
+    """What the templates need of the turns at these places of the branch that is shown."""
+    found = Turn.objects.in_bulk([place.turn_id for place in places])
+    return [
+        {**fragments.turn_context(found[place.turn_id]), "place": place}
+        for place in places
+        if place.turn_id in found
+    ]
+
+
 def _share_address(request: HttpRequest, held: Conversation | None) -> str:
     if held is None or not held.share_key:
         return ""
@@ -377,10 +405,13 @@ def _page(
     context = _composer(request, held, form=form, scope=scope)
     parents = held.parents() if held else {}
     way = branches.way(parents, held.leaf_id if held else None)
-    found = Turn.objects.in_bulk([place.turn_id for place in way])
-    shown = [found[place.turn_id] for place in way if place.turn_id in found]
+    first = max(0, len(way) - TURNS_SHOWN)
+    places = [place.turn_id for place in way]
+    if (wanted := _number(request.GET.get("at", ""))) in places:
+        first = min(first, places.index(wanted))
+    shown = _shown(way[first:])
     if shown:
-        last = shown[-1]
+        last = shown[-1]["turn"]
         standing = fragments.standing_of_documents([last], reader=request.user)
         grades = fragments.grades_of(last, reader=request.user)
         context["panel"] = fragments.sources_context(last, standing=standing, grades=grades)
@@ -389,14 +420,12 @@ def _page(
         context["suggestions"] = pages.suggestions(chosen)
     return {
         **context,
-        "turns": [
-            {**fragments.turn_context(turn), "place": place}
-            for turn, place in zip(shown, way, strict=False)
-        ],
+        "turns": shown,
+        "earlier": first,
         "question_count": len(parents),
         "share_address": _share_address(request, held),
-        "follows": shown[-1].pk if shown else None,
+        "follows": shown[-1]["turn"].pk if shown else None,
         "rewrites": held is None or held.rewrites,
-        "is_running": any(not turn.has_ended for turn in shown),
+        "is_running": any(not one["is_over"] for one in shown),
         "is_waiting": any(choice.waiting for choice in context["corpora"]),
     }

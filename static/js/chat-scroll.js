@@ -3,6 +3,7 @@
 const scroller = document.querySelector("[data-chat-scroll]");
 const jump = document.querySelector("[data-jump]");
 const SLACK_PX = 48;
+const NEAR_TOP_PX = 300;
 
 function distance() {
   return scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
@@ -22,6 +23,9 @@ if (scroller && jump) {
       // Only the reader scrolls up; being further from the end can also mean new text.
       if (distance() < SLACK_PX) follows = true;
       else if (scroller.scrollTop < last) follows = false;
+      if (scroller.scrollTop < last && scroller.scrollTop < NEAR_TOP_PX) {
+        scroller.querySelector("[data-earlier]:not(.htmx-request)")?.click();
+      }
       last = scroller.scrollTop;
       jump.hidden = distance() < SLACK_PX;
     },
@@ -46,6 +50,18 @@ if (scroller && jump) {
       follows = true;
       toEnd();
     }
+  });
+
+  // Earlier turns come in above: what the reader looks at stays where it is.
+  let below = null;
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.target?.id === "earlier") below = scroller.scrollHeight - scroller.scrollTop;
+  });
+  document.addEventListener("htmx:afterSwap", () => {
+    if (below === null) return;
+    scroller.scrollTop = scroller.scrollHeight - below;
+    last = scroller.scrollTop;
+    below = null;
   });
 
   const wanted = location.hash && document.getElementById(location.hash.slice(1));

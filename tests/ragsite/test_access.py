@@ -192,6 +192,7 @@ ROUTES = {
     "chat:conversation": Route(argument="conversation"),
     "chat:rename": own("conversation", 302, data={"title": "Another"}),
     "chat:delete": own("conversation", 302),
+    "chat:earlier": Route(argument="conversation"),
     "chat:pin": own("conversation", 302, data={"pinned": "1"}),
     "chat:share": own("conversation", 302, data={"shared": "0"}),
     "chat:export": Route(argument="conversation markdown"),
