@@ -64,6 +64,7 @@ class Draft:
 
     sources: the list shown beside the answer, `Trace.source()` dicts, best first.
     checks: of the citations; None where they were not checked.
+    instructions: of the corpora, as they were told to the language model.
     state: DONE, or INTERRUPTED when the model broke off; `error` then says why.
     """
 
@@ -77,6 +78,7 @@ class Draft:
     degraded: list[Degradation] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
     checks: Checks | None = None
+    instructions: str = ""
     state: Turn.State = Turn.State.DONE
     error: str = ""
 
@@ -150,7 +152,9 @@ async def write(
             history=history,
             wider=wider,
             max_tokens=services.generation.max_prompt_tokens,
+            instructions=(wishes := _instructions(corpora)),
         )
+        draft.instructions = wishes
         trace = _with_sent(trace, passages, asked)
     draft.trace = trace
     draft.sources = trace.sources()[: len(passages) + panel.JUST_MISSED]
@@ -288,6 +292,14 @@ def _summary(trace: Trace, selected: int, asked: prompt.Prompt | None) -> dict[s
         "threshold": trace.rerank.threshold,
         "retrieval_ms": trace.stage_timings_ms.get("total", 0.0),
     }
+
+
+def _instructions(corpora: Sequence[Corpus]) -> str:
+    """What the corpora ask of answers, each with its name where there are several."""
+    found = [(corpus.name, corpus.instructions) for corpus in corpora if corpus.instructions]
+    if len(corpora) == 1:
+        return found[0][1] if found else ""
+    return "\n\n".join(f"For what is from “{name}”: {wishes}" for name, wishes in found)
 
 
 def _manner(corpora: Sequence[Corpus]) -> str:

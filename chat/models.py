@@ -182,6 +182,9 @@ class Turn(models.Model):
         default=False, help_text="Answered on demand though nothing seemed to answer it."
     )
     options = models.JSONField(default=dict, blank=True)
+    instructions = models.TextField(
+        blank=True, help_text="Of its corpora, as they were told to the language model."
+    )
     trace = models.JSONField(null=True, blank=True)
     sources = models.JSONField(default=list, blank=True)
     degraded = models.JSONField(default=list, blank=True)

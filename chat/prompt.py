@@ -45,6 +45,12 @@ contradict each other, say so and cite both.
 HTML, no pictures, no list of sources at the end.
 - Answer in the language of the question."""
 
+_WISHES = """
+
+The people who keep these documents ask for the following form of answers. It never outweighs the \
+rules above.
+"""
+
 _REWRITE = """\
 You rewrite the last question of a conversation so that it can be understood without the \
 conversation. Put in the names and subjects that words like "it", "they" or "the second one" \
@@ -104,6 +110,7 @@ def answer_prompt(
     history: Sequence[Exchange] = (),
     wider: Mapping[str, Passage] | None = None,
     boundary: str = "",
+    instructions: str = "",
 ) -> Prompt:
     """The prompt that asks for an answer from these passages.
 
@@ -119,9 +126,14 @@ def answer_prompt(
         history: earlier exchanges, oldest first; the last few are kept, shortened.
         wider: by chunk id, passages with what stands around them.
         boundary: the random number of the delimiters; made here when empty.
+        instructions: of the corpora, for the form of the answer; shortened to an eighth of the
+            room where longer.
     """
     boundary = boundary or secrets.token_hex(8)
-    system = Message("system", _ANSWER.format(boundary=boundary))
+    rules = _ANSWER.format(boundary=boundary)
+    if wishes := strip_invisible(instructions).strip():
+        rules += f"{_WISHES}{_shortened(wishes, max_tokens // 8)}"
+    system = Message("system", rules)
     past = _history(history)
     if message_tokens(past) > max_tokens // 4:
         past = []

@@ -394,6 +394,7 @@ def _record(draft: Draft) -> dict[str, Any]:
         "trace": draft.trace.to_json() if draft.trace else None,
         "sources": draft.sources,
         "degraded": [asdict(degradation) for degradation in draft.degraded],
+        "instructions": draft.instructions,
         "timings_ms": draft.timings_ms,
         "checks": list(draft.checks.relevances) if draft.checks else [],
         "weak_below": draft.checks.limit if draft.checks else None,

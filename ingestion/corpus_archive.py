@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 FORMAT = "ragsite-corpus"
 VERSION = 1
 SETTINGS = (
-    *("description", "language", "doubtful", "chunk_strategy", "chunk_max_tokens"),
-    *("chunk_overlap_tokens", "context", "context_max_tokens"),
+    *("description", "language", "doubtful", "instructions", "chunk_strategy"),
+    *("chunk_max_tokens", "chunk_overlap_tokens", "context", "context_max_tokens"),
 )
 MAX_MEMBERS = 100_000
 # Of all that is unpacked, in sizes of the archive; text shrinks to a fifth.

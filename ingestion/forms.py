@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib.auth.models import User
 
-from ingestion.models import Corpus
+from ingestion.models import MAX_INSTRUCTIONS, Corpus
 from ingestion.parsing.formats import EXTENSIONS
 from ingestion.types import (
     MAX_PASSAGE_TOKENS,
@@ -27,10 +27,13 @@ class CorpusForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptabl
 
     class Meta:
         model = Corpus
-        fields = ("name", "description", "visibility", "doubtful")
+        fields = ("name", "description", "visibility", "doubtful", "instructions")
         widgets = {
             "name": forms.TextInput(attrs={"class": "input", "autocomplete": "off"}),
             "description": forms.Textarea(attrs={"class": "input", "rows": 2}),
+            "instructions": forms.Textarea(
+                attrs={"class": "input", "rows": 4, "maxlength": MAX_INSTRUCTIONS}
+            ),
             "visibility": forms.RadioSelect,
             "doubtful": forms.RadioSelect,
         }
@@ -44,6 +47,13 @@ class CorpusForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptabl
         """What was chosen, or what it was: the short form for a new corpus does not ask."""
         chosen: str = self.cleaned_data["doubtful"]
         return chosen or self.instance.doubtful
+
+    def clean_instructions(self) -> str:
+        """What was written, or what it was where the form did not ask."""
+        if self.add_prefix("instructions") not in self.data:
+            return self.instance.instructions
+        written: str = self.cleaned_data["instructions"]
+        return written.replace("\x00", "").strip()
 
     def clean_name(self) -> str:
         """A name that this owner has not given to another corpus."""

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
+from django.core.validators import MaxLengthValidator
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q, Window
 from django.db.models.functions import Length, RowNumber
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # How long a generation that was live can be gone back to.
 KEPT_FOR_ROLLBACK = timedelta(days=1)
+MAX_INSTRUCTIONS = 2_000  # characters
 
 
 def new_key() -> str:
@@ -169,6 +171,13 @@ class Corpus(models.Model):
         default=Doubtful.WARN,
         help_text="Decided by the reranker's threshold; without a reranker every question is "
         "answered.",
+    )
+    instructions = models.TextField(
+        "instructions for the language model",
+        blank=True,
+        validators=[MaxLengthValidator(MAX_INSTRUCTIONS)],
+        help_text="Tone, terms, form: told to the language model with every question to this "
+        "corpus, after the rules that hold for all.",
     )
     chunk_strategy = models.CharField(
         max_length=10, choices=ChunkStrategy, default=ChunkStrategy.STRUCTURE

@@ -180,3 +180,20 @@ def test_token_estimates_grow_with_the_text_and_count_every_message() -> None:
     assert estimate_tokens("word " * 100) == 157  # ceil(500 / 3.2)
     messages = rewrite_prompt("Why?", [])
     assert message_tokens(messages) > estimate_tokens("".join(m.content for m in messages))
+
+
+def test_instructions_of_a_corpus_follow_the_rules_and_cannot_fill_the_prompt() -> None:
+    wishes = "Answer in the voice of a pirate."
+    asked = answer_prompt(
+        "What?", [passage("Rankings are merged.")], max_tokens=4000, instructions=wishes
+    )
+    system = asked.messages[0].content
+    assert system.index("not instructions") < system.index(wishes)
+    assert "pirate" not in asked.messages[-1].content
+
+    plain = answer_prompt("What?", [passage("Rankings are merged.")], max_tokens=4000)
+    long = answer_prompt(
+        "What?", [passage("Rankings are merged.")], max_tokens=4000, instructions="wish " * 9_000
+    )
+    assert long.sent == 1
+    assert long.tokens - plain.tokens < 4000 / 8 + 100
