@@ -229,11 +229,11 @@ async def ask_again(request: Request, turn_id: int) -> HttpResponse:
         accepted = await ask(turn, question=question, options=form.options())
     except QuestionRefused as exc:
         await sync_to_async(messages.error)(request, exc.sentence)
-        return _at(turn)
+        return await sync_to_async(_at)(turn)
     if not turn.has_ended:
         turns.stop(turn.pk)
     turns.start(accepted)
-    return _at(accepted)
+    return await sync_to_async(_at)(accepted)
 
 
 @require_POST
@@ -277,7 +277,7 @@ async def answer_anyway(request: Request, turn_id: int) -> HttpResponse:
     if request.htmx:
         context = await sync_to_async(fragments.turn_context)(accepted)
         return await sync_to_async(render)(request, "chat/_turn_added.html", context)
-    return _at(accepted)
+    return await sync_to_async(_at)(accepted)
 
 
 def _ask_despite_doubt(person: User | AnonymousUser, turn: Turn) -> Turn:

@@ -67,3 +67,13 @@ def test_a_turn_far_up_is_on_the_page_that_names_it(alice: User, held: Conversat
     answer = client.post(reverse("chat:show", args=[turn.pk]), follow=True)
 
     assert turns_of(answer.content.decode())[0] == turn.pk
+
+
+def test_a_question_of_a_long_conversation_is_asked_again(alice: User, held: Conversation) -> None:
+    client = Client()
+    client.force_login(alice)
+    turn = held.turns.order_by("pk")[1_500]
+
+    answer = client.post(reverse("chat:again", args=[turn.pk]), {"top_n": "0"})
+
+    assert answer["Location"].endswith(f"?at={turn.pk}#turn-{turn.pk}")
