@@ -51,7 +51,7 @@ class CorpusForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptabl
     def clean_instructions(self) -> str:
         """What was written, or what it was where the form did not ask."""
         if self.add_prefix("instructions") not in self.data:
-            return self.instance.instructions
+            return str(self.instance.instructions)
         written: str = self.cleaned_data["instructions"]
         return written.replace("\x00", "").strip()
 

@@ -44,6 +44,7 @@ def create_corpus(
     visibility: str = Corpus.Visibility.PRIVATE,
     language: str = "en",
     doubtful: str = Corpus.Doubtful.WARN,
+    instructions: str = "",
 ) -> Corpus:
     """Make a corpus.
 
@@ -57,6 +58,7 @@ def create_corpus(
         visibility=visibility,
         language=language,
         doubtful=doubtful,
+        instructions=instructions,
     )
     corpus.full_clean()
     with transaction.atomic():
