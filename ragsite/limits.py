@@ -36,8 +36,9 @@ ROUTES = {
     "ingestion:import_corpus": "uploads",
     "ingestion:export_corpus": "exports",
     "search:judgements": "exports",
+    "chat:export": "exports",
 }
-READING = {"ingestion:export_corpus", "search:judgements"}
+READING = {"ingestion:export_corpus", "search:judgements", "chat:export"}
 
 logger = logging.getLogger(__name__)
 _here: Counter[str] = Counter()
