@@ -107,7 +107,7 @@ def train(depths: Depths, examples: Sequence[Example], steps: int) -> None:
                 for logits in depths.logits(example).values()
             ]
         optimiser.zero_grad()
-        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        torch.stack(losses).sum().backward()
         # Each head for itself, as if it were trained alone.
         for head in depths.heads.values():
             torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -117,7 +117,6 @@ def train(depths: Depths, examples: Sequence[Example], steps: int) -> None:
             print(f"step {step} of {steps}, {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
-@torch.inference_mode()
 def measured(
     depths: Depths, examples: Sequence[Example], pool: int
 ) -> dict[int, tuple[Estimate, Estimate, Estimate]]:
@@ -125,7 +124,9 @@ def measured(
     judged: dict[int, list[Judged]] = {depth: [] for depth in DEPTHS}
     for example in examples:
         cut = Example(example.question, example.passages[:pool], example.labels[:pool])
-        for depth, logits in depths.logits(cut).items():
+        with torch.inference_mode():
+            scored = depths.logits(cut)
+        for depth, logits in scored.items():
             judged[depth].append(Judged(logits.tolist(), cut.labels))
     found = {}
     for depth, questions in judged.items():
