@@ -146,6 +146,7 @@ class InferenceClient:
         try:
             embedder, reranker = _model(told, "embedder"), _model(other, "reranker")
             queue_depth = int(told.get("queue_depth") or 0)
+            out_of_memory = int(other.get("out_of_memory") or 0)
         except (TypeError, ValueError) as exc:
             raise InferenceRejected(f"{self.embed_url} does not describe its model") from exc
         return ServerInfo(
@@ -155,6 +156,8 @@ class InferenceClient:
             reranker=reranker,
             reranker_reason="" if reranker else _reason(other, "reranker"),
             queue_depth=queue_depth,
+            unused_gpu=str(other.get("unused_gpu") or ""),
+            out_of_memory=out_of_memory,
         )
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference.catalogue import BUNDLED
+from inference.devices import best_device
 from inference.errors import NoModel
 from inference.models_on_disk import (
     BUNDLED_RERANKER,
@@ -305,7 +306,7 @@ def load_embedder(model: str) -> Embedder:
     _check_folder(model)
     from sentence_transformers import SentenceTransformer
 
-    device = _device()
+    device = best_device()
     try:
         loaded = SentenceTransformer(str(folder or model), device=device)
     except (OSError, ValueError) as exc:
@@ -362,7 +363,7 @@ def load_reranker(model: str, *, chosen: str = "") -> Reranker:
     _check_folder(place)
     from inference.interaction import Interaction, StateMemory
 
-    device = _device()
+    device = best_device()
     try:
         if _is_language_model(place):
             return _language_model(place, device=device, chosen=chosen)
@@ -490,12 +491,6 @@ def _is_language_model(place: str) -> bool:
 def _check_folder(model: str) -> None:
     if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
         raise NoModel(f"the folder {model} does not exist")
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def multiplies_bfloat16() -> bool:

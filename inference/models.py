@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from inference.catalogue import BUNDLED
 from inference.choice import AUTO, Choice, choose, is_cached
+from inference.devices import unused_gpu
 from inference.errors import ModelLoading, NoModel
 from inference.hosted import HostedReranker, service_of
 from inference.models_on_disk import DEFAULT_EMBEDDER
@@ -50,6 +51,7 @@ class Models:
     reranker_model: str
     embedder: Slot[Embedder] = field(default_factory=Slot)
     reranker: Slot[Reranker | HostedReranker] = field(default_factory=Slot)
+    unused_gpu: str = ""
 
     def load_in_background(self) -> None:
         """Begin loading; importing the libraries alone takes ten seconds."""
@@ -63,6 +65,7 @@ class Models:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
         from inference.engines import load_embedder
 
+        self.unused_gpu = unused_gpu()
         self.embedder = _loaded("embedder", lambda: load_embedder(self.embedding_model))
         reranker = _loaded("reranker", lambda: _reranker(choice))
         if reranker.engine is None and choice.why and choice.name != BUNDLED:

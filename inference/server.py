@@ -224,6 +224,8 @@ async def info(request: Request) -> Response:
             "reranker": asdict(reranker.info) if reranker else None,
             "reranker_reason": models.reranker.reason,
             "queue_depth": request.app.state.scheduler.depth(),
+            "unused_gpu": models.unused_gpu,
+            "out_of_memory": request.app.state.scheduler.counters.out_of_memory,
         }
     )
 

@@ -77,6 +77,8 @@ class ServerInfo:
     """What a model server has, and why it lacks what it lacks.
 
     The reasons are one clause each ("no reranker is installed"), empty where there is a model.
+    unused_gpu: the name of a GPU that is there and cannot be used. out_of_memory: batches that
+    did not fit the memory and were computed in halves, since the server began.
     """
 
     version: str
@@ -85,6 +87,8 @@ class ServerInfo:
     reranker_reason: str = ""
     queue_depth: int = 0
     embedder_reason: str = ""
+    unused_gpu: str = ""
+    out_of_memory: int = 0
 
     @property
     def is_loading(self) -> bool:

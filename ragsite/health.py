@@ -21,11 +21,13 @@ import django
 import httpx
 import redis
 from django.conf import settings
+from django.core.cache import cache
 from django.db import DatabaseError, connection
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
 
 from chat.conf import generation_settings
+from chat.diagnosis import Finding, diagnose
 from chat.errors import GeneratorUnreachable
 from chat.generation import available
 from chat.ollama_api import base_url
@@ -36,6 +38,7 @@ from ingestion.models import IndexGeneration, Verification
 
 ANSWER_SECONDS = 1.5
 TOGETHER_SECONDS = 3.0
+FINDINGS_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +316,22 @@ def check_stores() -> Check:
     if last.unrepaired:
         return replace(_down("stores", f"{last.unrepaired} not repaired"), facts=facts)
     return Check("stores", TITLES["stores"], up=True, required=False, facts=facts)
+
+
+def reranking() -> list[Finding]:
+    """What is wrong with reranking, by the site's own answers; kept for FINDINGS_SECONDS."""
+    found: list[Finding] | None = cache.get("reranking")
+    if found is None:
+        try:
+            info = shared_client(settings.EMBED_URL, settings.RERANK_URL).info(ANSWER_SECONDS)
+        except InferenceError:
+            info = None
+        try:
+            found = diagnose(info)
+        except DatabaseError:  # its own check says so
+            return []
+        cache.set("reranking", found, FINDINGS_SECONDS)
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -417,7 +417,7 @@ CELERY_BROKER_URL = REDIS_URL
 # minutes must not keep a broken index from being noticed. A worker without `-Q` serves both.
 CELERY_TASK_QUEUES = [Queue("celery"), Queue("upkeep")]
 CELERY_TASK_DEFAULT_QUEUE = "celery"
-CELERY_TASK_ROUTES = {
+CELERY_TASK_ROUTES = {"chat.tasks.diagnose": {"queue": "upkeep"}} | {
     f"ingestion.tasks.{name}": {"queue": "upkeep"}
     for name in (
         *("reconcile", "probe", "verify", "erase"),
@@ -454,6 +454,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "ingestion.tasks.verify",
         "schedule": crontab(hour=str(VERIFY_HOUR), minute="17"),
     },
+    "diagnose": {"task": "chat.tasks.diagnose", "schedule": crontab(minute="41")},
 }
 
 # --- what the operator sees --------------------------------------------------

@@ -174,7 +174,8 @@ def status(request: HttpRequest) -> HttpResponse:
 @never_cache
 def status_checks(request: HttpRequest) -> HttpResponse:
     """Every process asked now, all at once, each within its own short time."""
-    return render(request, "ragsite/_checks.html", {"site": health.examine()})
+    context = {"site": health.examine(), "findings": health.reranking()}
+    return render(request, "ragsite/_checks.html", context)
 
 
 @login_not_required

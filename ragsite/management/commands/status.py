@@ -28,11 +28,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: object, **options: Any) -> None:
         """Ask once and print."""
-        site = health.examine()
+        site, findings = health.examine(), health.reranking()
         if options["json"]:
-            self.stdout.write(json.dumps(as_json(site), indent=2))
+            told = as_json(site) | {"findings": [asdict(finding) for finding in findings]}
+            self.stdout.write(json.dumps(told, indent=2))
         else:
             self._print(site)
+            for finding in findings:
+                self.stdout.write(f"note  {finding.sentence}")
         if not site.is_up:
             sys.exit(1)
 
