@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 
 from chat.types import TurnOptions
+from ingestion.forms import CorporaField
 from ingestion.models import Corpus, Document
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class AskForm(forms.Form):
 
     question = forms.CharField(error_messages={"required": "Type a question first."})
     model = forms.CharField(required=False, max_length=200)
-    corpora = forms.ModelMultipleChoiceField(
+    corpora = CorporaField(
         queryset=Corpus.objects.none(),
         error_messages={
             "required": "Choose at least one corpus to ask.",
@@ -37,7 +38,7 @@ class AskForm(forms.Form):
     def __init__(self, *args: Any, person: User | AnonymousUser, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         corpora = self.fields["corpora"]
-        assert isinstance(corpora, forms.ModelMultipleChoiceField)
+        assert isinstance(corpora, CorporaField)
         corpora.queryset = Corpus.objects.readable_by(person)
 
     def clean_corpora(self) -> list[Corpus]:

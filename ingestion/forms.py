@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth.models import User
+from django.db import models
 
 from ingestion.models import MAX_INSTRUCTIONS, Corpus
 from ingestion.parsing.formats import EXTENSIONS
@@ -20,6 +21,21 @@ from ingestion.types import (
 ACCEPTED = tuple(extension for group in EXTENSIONS.values() for extension in group)
 
 MAX_CONTEXT_TOKENS = 4_000
+
+
+class CorporaField(forms.ModelMultipleChoiceField):
+    """Corpora to choose from; numbers that no database holds name none of them."""
+
+    def clean(self, value: Any) -> Any:
+        """Refuse what cannot be an id before SQLite is asked for it, which would fail."""
+        for key in value or ():
+            if str(key).isdecimal() and int(key) > models.BigAutoField.MAX_BIGINT:
+                raise forms.ValidationError(
+                    self.error_messages["invalid_choice"],
+                    code="invalid_choice",
+                    params={"value": key},
+                )
+        return super().clean(value)
 
 
 class CorpusForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time

@@ -12,6 +12,7 @@ from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import reverse
 from django.utils.decorators import sync_and_async_middleware
+from django.utils.deprecation import MiddlewareMixin
 from django.utils.http import urlencode
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
@@ -60,6 +61,19 @@ class SignInRequired(LoginRequiredMiddleware):
             sentence = "You are signed out. Reload the page and sign in again."
             return JsonResponse({"error": sentence, "code": "signed_out"}, status=401)
         return super().handle_no_permission(request, view_func)
+
+
+class PrivatePages(MiddlewareMixin):
+    """No browser or proxy keeps a page that was made for somebody, for the next one to see."""
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        """Say so, where the view has not said anything of its own."""
+        # Not of a session that nobody has looked at: that would make each answer vary by it.
+        if "Cache-Control" not in response.headers and request.user.is_authenticated:
+            response.headers["Cache-Control"] = "private, no-store"
+        return response
 
 
 Answer = Callable[[HttpRequest], HttpResponseBase]

@@ -141,6 +141,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "ragsite.middleware.PrivatePages",
     "ragsite.middleware.SignInRequired",
     "ragsite.limits.RateLimits",
     "allauth.account.middleware.AccountMiddleware",

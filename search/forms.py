@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 
+from ingestion.forms import CorporaField
 from ingestion.models import Corpus
 from search.types import Fusion, RetrievalSettings
 
@@ -82,7 +83,7 @@ class InspectForm(KnobsForm):
         widget=forms.Textarea(attrs={"rows": 3}),
         error_messages={"required": "Type a question first."},
     )
-    corpora = forms.ModelMultipleChoiceField(
+    corpora = CorporaField(
         queryset=Corpus.objects.none(),
         error_messages={"required": "Choose at least one corpus."},
     )
@@ -90,7 +91,7 @@ class InspectForm(KnobsForm):
     def __init__(self, *args: Any, person: User | AnonymousUser, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field = self.fields["corpora"]
-        assert isinstance(field, forms.ModelMultipleChoiceField)
+        assert isinstance(field, CorporaField)
         field.queryset = Corpus.objects.readable_by(person)
 
 
