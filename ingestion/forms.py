@@ -23,7 +23,7 @@ ACCEPTED = tuple(extension for group in EXTENSIONS.values() for extension in gro
 MAX_CONTEXT_TOKENS = 4_000
 
 
-class CorporaField(forms.ModelMultipleChoiceField):
+class CorporaField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
     """Corpora to choose from; numbers that no database holds name none of them."""
 
     def clean(self, value: Any) -> Any:
