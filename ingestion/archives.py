@@ -103,8 +103,8 @@ class _Counted(io.RawIOBase):
 
 
 @contextmanager
-def opened(path: Path, *, most_bytes: int = zips.MAX_UNPACKED_BYTES) -> Iterator[Archive]:
-    """Open a ZIP of which at most so many bytes are unpacked.
+def opened(path: Path, *, most_bytes: int | None = None) -> Iterator[Archive]:
+    """Open a ZIP of which at most so many bytes are unpacked, by default what a ZIP may be.
 
     Raises:
         UploadRefused: `corrupt` or `too_large`.
@@ -114,7 +114,7 @@ def opened(path: Path, *, most_bytes: int = zips.MAX_UNPACKED_BYTES) -> Iterator
     except ParseError as exc:
         raise UploadRefused(str(exc), code=exc.code) from exc
     with file:
-        yield Archive(file, most_bytes=most_bytes)
+        yield Archive(file, most_bytes=most_bytes or zips.MAX_UNPACKED_BYTES)
 
 
 @contextmanager

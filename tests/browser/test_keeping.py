@@ -54,7 +54,7 @@ def test_a_conversation_is_pinned_shared_exported_and_copied(
     page.get_by_label("Search conversations").fill("only reorders")
     expect(page.locator(".rail-day .rail-link")).to_have_count(1)
 
-    page.get_by_role("button", name="Copy the answer with its sources").click()
+    page.get_by_role("button", name="Copy the answer with sources").click()
     expect(page.get_by_text("Copied")).to_be_visible()
     copied = page.evaluate("navigator.clipboard.readText()")
     assert "Both texts are read as one [1]." in copied

@@ -401,7 +401,7 @@ def test_a_conversation_is_kept_renamed_found_and_deleted(
         "Which figures describe speed?"
     )
 
-    page.locator("#conversation-search").fill("on a CPU")
+    page.locator("#conversation-search").fill("And on a CPU?")
     expect(page.locator(".conversation-list .rail-link")).to_have_text(["Speed of pairs"])
 
     page.get_by_role("button", name="Delete this conversation").click()
