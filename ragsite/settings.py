@@ -418,7 +418,9 @@ CELERY_BROKER_URL = REDIS_URL
 # minutes must not keep a broken index from being noticed. A worker without `-Q` serves both.
 CELERY_TASK_QUEUES = [Queue("celery"), Queue("upkeep")]
 CELERY_TASK_DEFAULT_QUEUE = "celery"
-CELERY_TASK_ROUTES = {"chat.tasks.diagnose": {"queue": "upkeep"}} | {
+CELERY_TASK_ROUTES = {
+    name: {"queue": "upkeep"} for name in ("chat.tasks.diagnose", "search.tasks.resume")
+} | {
     f"ingestion.tasks.{name}": {"queue": "upkeep"}
     for name in (
         *("reconcile", "probe", "verify", "erase"),
@@ -455,6 +457,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "ingestion.tasks.verify",
         "schedule": crontab(hour=str(VERIFY_HOUR), minute="17"),
     },
+    "evaluations": {"task": "search.tasks.resume", "schedule": 60.0},
     "diagnose": {"task": "chat.tasks.diagnose", "schedule": crontab(minute="41")},
 }
 

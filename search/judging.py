@@ -118,6 +118,11 @@ def evaluation_set(corpus: Corpus, *, reader: User | AnonymousUser) -> Evaluatio
     return EvaluationSet(queries, dict(judgements), lost)
 
 
+def passages_by_id(corpus: Corpus) -> dict[str, str]:
+    """Every passage that the corpus has now, named by itself: the documents of its set."""
+    return {pk: pk for pk in _passages(corpus).values_list("pk", flat=True)}
+
+
 def write_folder(corpus: Corpus, found: EvaluationSet, folder: Path) -> None:
     """Write the set as `corpus.jsonl`, `queries.jsonl` and `qrels/test.tsv`."""
     (folder / "qrels").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What people looked into and what they judged. Neither keeps any text of a document."""
+"""What people looked into, judged and measured. None of it keeps any text of a document."""
 
 from __future__ import annotations
 
@@ -104,6 +104,73 @@ class Judgement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.question[:60]}: {self.chunk_id} {self.get_grade_display()}"
+
+
+class EvaluationRunQuerySet(models.QuerySet["EvaluationRun"]):
+    """Sets of evaluation runs."""
+
+    def readable_by(self, user: User | AnonymousUser) -> EvaluationRunQuerySet:
+        """Those of corpora that one may edit, and one's own of collections from outside.
+
+        A run tells the judged questions of everybody, so those who may only ask a corpus do not
+        see its runs.
+        """
+        if not user.is_authenticated:
+            return self.none()
+        own = models.Q(owner=user, corpus__isnull=True)
+        return self.filter(own | models.Q(corpus__in=Corpus.objects.editable_by(user)))
+
+
+class EvaluationRun(models.Model):
+    """One measurement of every stage of retrieval on a judged set, and what came of it.
+
+    corpus: whose judgements are the set; None for a collection in BEIR's layout, which
+        `manage.py evaluate` measured. `plan`: {pools, settings}. `report` is `report.as_json`.
+    queries: {key: {text, ndcg: {stage: nDCG@10}}}, for comparing two runs question by question.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "waiting"
+        RUNNING = "running", "running"
+        STOPPING = "stopping", "stopping"
+        DONE = "done", "done"
+        STOPPED = "stopped", "stopped"
+        FAILED = "failed", "failed"
+
+    ENDED = (State.DONE, State.STOPPED, State.FAILED)
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="evaluation_runs"
+    )
+    corpus = models.ForeignKey(
+        Corpus, null=True, blank=True, on_delete=models.CASCADE, related_name="evaluation_runs"
+    )
+    collection = models.CharField(max_length=255)
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING)
+    plan = models.JSONField(default=dict)
+    report = models.JSONField(default=dict, blank=True)
+    queries = models.JSONField(default=dict, blank=True)
+    progress_done = models.PositiveIntegerField(default=0)
+    progress_total = models.PositiveIntegerField(default=0)
+    progress_what = models.CharField(max_length=60, blank=True)
+    error = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = EvaluationRunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        verbose_name = "evaluation run"
+
+    def __str__(self) -> str:
+        return f"{self.collection}, {self.created_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in self.ENDED
 
 
 def digest_of(question: str) -> str:

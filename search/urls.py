@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from search import inspector_views, views
+from search import evaluation_views, inspector_views, views
 
 app_name = "search"
 urlpatterns = [
@@ -37,4 +37,13 @@ urlpatterns = [
         inspector_views.copy,
         name="copy",
     ),
+    path("evaluation/", evaluation_views.index, name="evaluation"),
+    path("evaluation/start/", evaluation_views.start, name="start_evaluation"),
+    path("evaluation/compare/", evaluation_views.compare, name="compare_runs"),
+    path("evaluation/<int:run_id>/", evaluation_views.run, name="evaluation_run"),
+    path("evaluation/<int:run_id>/state/", evaluation_views.state, name="evaluation_state"),
+    path("evaluation/<int:run_id>/stop/", evaluation_views.stop, name="stop_evaluation"),
+    path("evaluation/<int:run_id>/delete/", evaluation_views.delete, name="delete_evaluation"),
+    path("evaluation/<int:run_id>/pool/", evaluation_views.use_pool, name="use_pool"),
+    path("evaluation/<int:run_id>/report.json", evaluation_views.export, name="export_evaluation"),
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
 from search.evaluation.metrics import Estimate
-from search.evaluation.runner import Report
+from search.evaluation.runner import Report, SweepPoint
 
 WIDTH, HEIGHT, MARGIN = 640, 360, 56
 
@@ -87,29 +89,91 @@ def as_svg(report: Report) -> str:
     )
 
 
-def _sweep_marks(report: Report) -> list[str]:
-    top = max(point.ndcg for point in report.sweep)
-    bottom = min(point.ndcg for point in report.sweep)
-    spread = (top - bottom) or 0.01
-    slowest = max(point.ms_p50 for point in report.sweep) or 1.0
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A pool of the sweep in the chart: where it stands and what is written at it.
 
-    def place(ms: float, ndcg: float) -> tuple[float, float]:
-        x = MARGIN + ms / slowest * (WIDTH - 2 * MARGIN)
-        return x, HEIGHT - MARGIN - (ndcg - bottom) / spread * (HEIGHT - 2.4 * MARGIN)
+    ndcg: times 100. ms: of a question, median.
+    """
 
-    spots = [(point, *place(point.ms_p50, point.ndcg)) for point in report.sweep]
-    path = " ".join(f"{x:.1f},{y:.1f}" for _, x, y in spots)
-    marks = [f'<polyline points="{path}" fill="none" stroke="#3b6fd4" stroke-width="2"/>']
-    for point, x, y in spots:
-        is_knee = point.pool == report.knee
-        label = f"{point.pool}{' (knee)' if is_knee else ''}: {100 * point.ndcg:.1f}"
-        marks.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{7 if is_knee else 4}" fill="#3b6fd4"/>'
-            f'<text x="{x:.1f}" y="{y - 12:.1f}" text-anchor="middle">{label}</text>'
+    pool: int
+    ndcg: float
+    ms: float
+    x: float
+    y: float
+    is_knee: bool
+
+    @property
+    def label(self) -> str:
+        """What is written above it."""
+        return f"{self.ndcg:.1f}{' (knee)' if self.is_knee else ''}"
+
+    @property
+    def label_y(self) -> float:
+        """The base line of the label."""
+        return round(self.y - 14, 1)
+
+    @property
+    def radius(self) -> int:
+        """Larger for the knee."""
+        return 7 if self.is_knee else 4
+
+
+@dataclass(frozen=True, slots=True)
+class SweepChart:
+    """nDCG@10 of each pool, evenly spaced; what each costs is written below it."""
+
+    spots: Sequence[Spot]
+    width: int = WIDTH
+    height: int = HEIGHT
+
+    @property
+    def path(self) -> str:
+        """The line through the points in SVG's form."""
+        return " ".join(f"{spot.x},{spot.y}" for spot in self.spots)
+
+    @property
+    def words(self) -> str:
+        """The chart in a sentence."""
+        return "; ".join(f"{spot.pool}: {spot.label}, {spot.ms:.0f} ms" for spot in self.spots)
+
+
+def sweep_chart(points: Sequence[SweepPoint], knee: int | None) -> SweepChart:
+    """Lay out a sweep of at least one pool."""
+    top, bottom = max(point.ndcg for point in points), min(point.ndcg for point in points)
+    step = (WIDTH - 2 * MARGIN) / max(1, len(points) - 1)
+    room = HEIGHT - 3.2 * MARGIN
+
+    def spot(place: int, point: SweepPoint) -> Spot:
+        # All alike: a line in the middle.
+        height = (point.ndcg - bottom) / (top - bottom) if top > bottom else 0.5
+        x, y = MARGIN + place * step, HEIGHT - 1.5 * MARGIN - height * room
+        return Spot(
+            point.pool,
+            100 * point.ndcg,
+            point.ms_p50,
+            round(x, 1),
+            round(y, 1),
+            is_knee=point.pool == knee,
         )
+
+    return SweepChart([spot(place, point) for place, point in enumerate(points)])
+
+
+def _sweep_marks(report: Report) -> list[str]:
+    chart = sweep_chart(report.sweep, report.knee)
+    middle = 'text-anchor="middle"'
+    marks = [f'<polyline points="{chart.path}" fill="none" stroke="#3b6fd4" stroke-width="2"/>']
+    marks += [
+        f'<circle cx="{spot.x}" cy="{spot.y}" r="{spot.radius}" fill="#3b6fd4"/>'
+        f'<text x="{spot.x}" y="{spot.label_y}" {middle}>{spot.label}</text>'
+        f'<text x="{spot.x}" y="{HEIGHT - 42}" {middle}>{spot.pool}</text>'
+        f'<text x="{spot.x}" y="{HEIGHT - 24}" {middle} fill="#555">{spot.ms:.0f} ms</text>'
+        for spot in chart.spots
+    ]
     marks.append(
-        f'<text x="{WIDTH / 2}" y="{HEIGHT - 14}" text-anchor="middle">'
-        f"milliseconds per question (median), 0 to {slowest:.0f}; labels: pool, nDCG@10</text>"
+        f'<text x="{MARGIN}" y="{HEIGHT - 6}" fill="#555">passages reranked, and milliseconds '
+        "per question (median)</text>"
     )
     return marks
 

@@ -84,15 +84,109 @@ class Report:
     models: Mapping[str, str] = field(default_factory=dict)
 
 
-def evaluation_settings(*, pools: Sequence[int], rerank: bool) -> RetrievalSettings:
-    """The product's settings with both arms deep enough for recall@100 and no time limit."""
-    return RetrievalSettings(
-        bm25_k=DEPTH,
-        dense_k=DEPTH,
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A report, and the nDCG@10 of each query by stage and by the query's id."""
+
+    report: Report
+    ndcg: Mapping[str, Mapping[str, float]]
+
+
+def evaluation_settings(
+    *,
+    pools: Sequence[int],
+    rerank: bool,
+    base: RetrievalSettings = RetrievalSettings(),  # noqa: B008 - frozen
+) -> RetrievalSettings:
+    """These settings with both arms deep enough for recall@100 and no time limit.
+
+    An arm that is left out stays so.
+    """
+    return replace(
+        base,
+        bm25_k=base.bm25_k and DEPTH,
+        dense_k=base.dense_k and DEPTH,
         pool=max(pools),
         rerank=rerank,
+        rerank_at_most=0,
         rerank_budget_ms=NO_TIME_LIMIT_MS,
     )
+
+
+def measure(
+    collection: Collection,
+    *,
+    corpus: Corpus,
+    documents: Mapping[str, str],
+    stages: Sequence[str],
+    pools: Sequence[int],
+    settings: RetrievalSettings,
+    services: SearchServices,
+    models: Mapping[str, str],
+    results: Path,
+    notes: Sequence[str],
+    progress: Progress,
+) -> Measured:
+    """Ask all queries of a corpus and report what each stage and each pool is worth.
+
+    Args:
+        documents: as for `run`.
+        stages: of STAGES, in their order.
+        settings: of `evaluation_settings`, with the largest of the pools.
+        models: names by what they do, for the report.
+        notes: what is to be said beside the figures; what was missing on the way is added.
+    """
+    found = run(
+        collection,
+        corpus=corpus,
+        documents=documents,
+        settings=settings,
+        services=services,
+        results=results,
+        progress=progress,
+    )
+    points: list[SweepPoint] = []
+    knee: int | None = None
+    if "reranked" in stages:
+        texts = list(collection.queries.values())[:TIMED_QUERIES]
+
+        def time_pool(pool: int) -> float:
+            return median_ms(
+                texts,
+                corpus=corpus,
+                settings=settings,
+                services=services,
+                pool=pool,
+                progress=progress,
+            )
+
+        points, knee = sweep(found, collection, pools, time_pool=time_pool)
+    report = Report(
+        collection=collection.name,
+        queries=len(collection.queries),
+        documents=len(collection.documents) or len(documents),
+        stages=stage_reports(found, collection, stages),
+        sweep=points,
+        knee=knee,
+        notes=[*notes, *_shortcomings(found, stages)],
+        models=models,
+    )
+    return Measured(report, {stage: _ndcg(found, collection, stage) for stage in stages})
+
+
+def _ndcg(results: Sequence[QueryResult], collection: Collection, stage: str) -> dict[str, float]:
+    values = per_query({r.query: r.rankings[stage] for r in results}, collection.judgements)
+    return dict(zip(collection.judgements, values["nDCG@10"].tolist(), strict=True))
+
+
+def _shortcomings(results: Sequence[QueryResult], stages: Sequence[str]) -> list[str]:
+    """What was missing while queries were asked: figures from such a run are too low."""
+    counts: dict[str, int] = {}
+    for result in results:
+        for sentence in result.degraded:
+            if "reranked" in stages or "rerank" not in sentence.lower():
+                counts[sentence] = counts.get(sentence, 0) + 1
+    return [f"{count} queries: {sentence.rstrip('.')}" for sentence, count in counts.items()]
 
 
 def results_file(
@@ -230,11 +324,13 @@ def median_ms(
     settings: RetrievalSettings,
     services: SearchServices,
     pool: int,
+    progress: Progress,
 ) -> float:
-    """Median milliseconds of whole retrievals with this pool, measured on a few queries."""
+    """Median milliseconds of whole retrievals with this pool."""
     settings = replace(settings, pool=pool)
     times = []
-    for query in queries[:TIMED_QUERIES]:
+    for number, query in enumerate(queries):
+        progress(number, len(queries), f"questions timed with a pool of {pool}")
         trace = retrieve(query, corpora=[corpus], settings=settings, services=services)
         times.append(trace.stage_timings_ms["total"])
     return float(np.median(times))

@@ -27,7 +27,15 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 AXE = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text()
 GRAVE = ("serious", "critical")
 PATHS = (
-    *("/chat/", "/corpora/", "/inspector/", "/status/", "/account/", "/account/sessions/"),
+    *(
+        "/chat/",
+        "/corpora/",
+        "/inspector/",
+        "/evaluation/",
+        "/status/",
+        "/account/",
+        "/account/sessions/",
+    ),
     *(
         "/account/two-factor/",
         "/account/email/",

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Site
+from tests.browser.test_accessibility import faults
 from tests.browser.test_main_job import (
     PDF,
     QUESTION,
@@ -62,3 +63,12 @@ def test_a_source_is_judged_and_inspected_and_a_refusal_answered_anyway(
     last = page.locator(".turn").last
     expect(last.locator("[data-answer]")).to_contain_text("reads both texts")
     expect(last.locator("[data-code=low_relevance]")).to_be_visible()
+
+    # One question was judged: it can be measured.
+    page.get_by_role("link", name="Evaluation").click()
+    page.get_by_role("button", name="Measure Guarded").click()
+    expect(page.get_by_role("heading", name="Stages")).to_be_visible(timeout=60_000)
+    expect(page.locator(".sweep")).to_be_visible()
+    expect(page.get_by_role("cell", name=QUESTION)).to_be_visible()
+    assert faults(page) == []
+    shot(page, "evaluation-run")

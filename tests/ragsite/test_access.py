@@ -22,7 +22,7 @@ from django.utils import timezone
 from chat.models import Conversation, Turn
 from ingestion.models import Chunk, Corpus, CorpusImport, Document, IndexGeneration, Share
 from ingestion.services import blob_path
-from search.models import Inspection
+from search.models import EvaluationRun, Inspection
 from search.types import Candidate, Outcome, RetrievalSettings, Trace
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tmp_data")]
@@ -43,7 +43,8 @@ class Route:
     """What a route answers to whom.
 
     argument: what its address names, in order: "corpus", "share", "document", "conversation",
-        "turn", "refused" (a turn), "inspection", "imported", "chunk", or of WORDS, or nothing.
+        "turn", "refused" (a turn), "inspection", "imported", "chunk", "run", or of WORDS, or
+        nothing.
     data: the form it is sent; a callable value is made anew for each request.
     wrong: a verb it refuses; empty for a route that answers to all.
     """
@@ -186,6 +187,17 @@ ROUTES = {
     "search:judge": own("inspection chunk", 302, data={"grade": "1"}),
     "search:copy": Route(argument="inspection corpus", wrong="delete"),
     "search:judgements": readable("corpus"),
+    # what was measured tells everybody's judged questions, so only editors of the corpus see it
+    "search:evaluation": everybody(),
+    "search:start_evaluation": everybody("post", 404, wrong="get"),  # of no corpus
+    "search:compare_runs": everybody(status=404),  # of no runs
+    "search:evaluation_run": edited("run", wrong="post"),
+    "search:evaluation_state": edited("run", wrong="post"),
+    "search:stop_evaluation": post("run", 302),
+    # an editor was there first
+    "search:delete_evaluation": Route("post", "run", owner=302, editor=302, wrong="get"),
+    "search:use_pool": post("run", 302),
+    "search:export_evaluation": edited("run", wrong="post"),
     "ingestion:document": readable("document"),
     "ingestion:stand_alone": post("document", 302),
     "ingestion:viewer": readable("document"),
@@ -258,6 +270,7 @@ class Things:
     chunk: Chunk
     inspection: Inspection
     imported: CorpusImport
+    run: EvaluationRun
 
     def address(self, name: str) -> str:
         arguments = ROUTES[name].argument.split()
@@ -311,7 +324,12 @@ def things(owner: User, visibility: str) -> Things:
     imported = CorpusImport.objects.create(
         owner=owner, name="a.zip", blob_key=f"{corpus.pk}", finished_at=timezone.now()
     )
-    return Things(corpus, share, document, conversation, turn, refused, chunk, inspection, imported)
+    run = EvaluationRun.objects.create(
+        owner=owner, corpus=corpus, collection="Papers", report={"knee": 20}, state="done"
+    )
+    return Things(
+        corpus, share, document, conversation, turn, refused, chunk, inspection, imported, run
+    )
 
 
 def status(
@@ -429,6 +447,21 @@ def test_a_question_names_only_corpora_that_one_may_read(
     assert client.post(reverse("search:inspector"), form).status_code == 422
     assert not Turn.objects.filter(conversation__owner=bob).exists()
     assert not Inspection.objects.filter(owner=bob).exists()
+
+
+def test_only_editors_measure_a_corpus_and_compare_its_runs(
+    client: Client, alice: User, bob: User
+) -> None:
+    hers, his = things(alice, "open"), things(bob, "private")
+    client.force_login(bob)
+
+    started = client.post(reverse("search:start_evaluation"), {"corpus": str(hers.corpus.pk)})
+    compared = client.get(
+        reverse("search:compare_runs"), {"before": hers.run.pk, "after": his.run.pk}
+    )
+
+    assert (started.status_code, compared.status_code) == (404, 404)
+    assert EvaluationRun.objects.count() == 2
 
 
 def test_settings_of_ones_own_inspection_are_not_copied_to_a_corpus_of_others(

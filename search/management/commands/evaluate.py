@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from ingestion import command_options, services
 from ingestion.conf import ingestion_settings
 from ingestion.purge import purge_corpus
 from search.conf import search_services
-from search.evaluation import indexing, report, runner
+from search.evaluation import indexing, report, runner, runs
 from search.evaluation.beir import Collection, CollectionError, load
-from search.evaluation.runner import QueryResult, Report, SweepPoint
+from search.evaluation.runner import Report
 
 DEFAULT_POOLS = (10, 20, 30, 50, 100, 200)
 
@@ -74,10 +75,11 @@ class Command(BaseCommand):
         if info.reranker is None and "reranked" in stages:
             notes.append(f"not reranked: {info.reranker_reason}")
             stages = [stage for stage in stages if stage != "reranked"]
+        owner = command_options.person(options)
         with _Bar() as bar:
             corpus, documents = indexing.corpus_of(
                 collection,
-                owner=command_options.person(options),
+                owner=owner,
                 language=options["language"],
                 progress=bar,
             )
@@ -92,46 +94,33 @@ class Command(BaseCommand):
                     if model
                 ),
             )
-            results = runner.run(
+            measured = runner.measure(
                 collection,
                 corpus=corpus,
                 documents=documents,
+                stages=stages,
+                pools=pools,
                 settings=settings,
                 services=reached,
+                models={
+                    "embedder": info.embedder.model_id if info.embedder else "",
+                    "reranker": info.reranker.model_id if info.reranker else "",
+                },
                 results=results_path,
+                notes=notes,
                 progress=bar,
             )
-            notes += _shortcomings(results, stages)
-            points: list[SweepPoint] = []
-            knee: int | None = None
-            if "reranked" in stages:
-                texts = list(collection.queries.values())
-                points, knee = runner.sweep(
-                    results,
-                    collection,
-                    pools,
-                    time_pool=lambda pool: runner.median_ms(
-                        texts, corpus=corpus, settings=settings, services=reached, pool=pool
-                    ),
-                )
-        finished = Report(
-            collection=collection.name,
-            queries=len(collection.queries),
-            documents=len(collection.documents),
-            stages=runner.stage_reports(results, collection, stages),
-            sweep=points,
-            knee=knee,
-            notes=notes,
-            models={
-                "embedder": info.embedder.model_id if info.embedder else "",
-                "reranker": info.reranker.model_id if info.reranker else "",
-            },
+        runs.keep(
+            measured,
+            owner=owner,
+            texts=collection.queries,
+            plan={"pools": pools, "settings": asdict(settings)},
         )
         if not options["keep"]:
             services.delete_corpus(corpus=corpus)
             purge_corpus(corpus.pk, ingestion_settings())
             results_path.unlink(missing_ok=True)
-        return finished
+        return measured.report
 
 
 def _stages(value: str) -> list[str]:
@@ -154,16 +143,6 @@ def _pools(value: str | None) -> list[int]:
     if not pools or pools[0] < 1 or pools[-1] > 2 * runner.DEPTH:
         raise CommandError(f"--pool takes numbers from 1 to {2 * runner.DEPTH}: 20,50,100.")
     return pools
-
-
-def _shortcomings(results: list[QueryResult], stages: list[str]) -> list[str]:
-    """What was missing while queries were asked: figures from such a run are too low."""
-    counts: dict[str, int] = {}
-    for result in results:
-        for sentence in result.degraded:
-            if "reranked" in stages or "rerank" not in sentence.lower():
-                counts[sentence] = counts.get(sentence, 0) + 1
-    return [f"{count} queries: {sentence.rstrip('.')}" for sentence, count in counts.items()]
 
 
 class _Bar:

@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from ingestion.models import Corpus
 from search.evaluation import runner
 from search.management.commands.evaluate import Command
+from search.models import EvaluationRun
 from search.pipeline import retrieve
 from tests.search.evaluation.test_beir import write
 
@@ -61,6 +62,9 @@ def test_it_measures_every_stage_and_leaves_nothing_behind(
     assert chart.read_text().startswith("<svg")
     assert not Corpus.objects.exists()
     assert not list((tmp_data / "evaluations").iterdir())
+    kept = EvaluationRun.objects.get()
+    assert (kept.owner, kept.collection, kept.report) == (admin, "places", report)
+    assert len(kept.queries) == len(PLACES)
 
 
 @pytest.mark.services
