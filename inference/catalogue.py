@@ -19,7 +19,9 @@ class Kind(StrEnum):
 
     INTERACTION = "token interaction"  # states of both texts compared by a small network
     CROSS_ENCODER = "cross-encoder"  # both texts in one pass, one number
+    LATE_INTERACTION = "late interaction"  # a vector per token, the best match of each
     LANGUAGE_MODEL = "language model"  # the logit of “Yes” to whether the passage answers
+    LAYERWISE = "layerwise language model"  # the same, read after a layer that is chosen
     SERVICE = "hosted service"  # somebody else's server; the passages leave this site
     SERVER = "own server"  # a server of yours that speaks TEI's protocol
 
@@ -48,6 +50,9 @@ class Entry:
 
 
 _LOGISTIC = "logistic function of the logit"
+_COSINE = "mean of the best cosine of each token of the question, 0 to 1: no probability"
+# Theirs runs only where RERANKER_REMOTE_CODE allows it.
+_WITH_CODE = ", brings code of its own"
 _FREE = "none"
 _HUB = "https://huggingface.co/"
 
@@ -117,6 +122,58 @@ CATALOGUE = (
         _LOGISTIC,
         _FREE,
         _HUB + "BAAI/bge-reranker-v2-gemma",
+    ),
+    Entry(
+        "BAAI/bge-reranker-v2-minicpm-layerwise",
+        Kind.LAYERWISE,
+        2725,
+        "Apache-2.0",
+        "Chinese, English, many more",
+        512,
+        "cuda",
+        "bfloat16",
+        f"{_LOGISTIC} after layer 28, or RERANKER_LAYER from 8 to 40",
+        _FREE,
+        _HUB + "BAAI/bge-reranker-v2-minicpm-layerwise",
+    ),
+    Entry(
+        "jinaai/jina-reranker-v2-base-multilingual",
+        Kind.CROSS_ENCODER,
+        278,
+        f"CC BY-NC 4.0: not for business{_WITH_CODE}",
+        "over 100",
+        512,
+        "cuda",
+        "bfloat16",
+        _LOGISTIC,
+        _FREE,
+        _HUB + "jinaai/jina-reranker-v2-base-multilingual",
+    ),
+    Entry(
+        "jinaai/jina-colbert-v2",
+        Kind.LATE_INTERACTION,
+        560,
+        f"CC BY-NC 4.0: not for business{_WITH_CODE}",
+        "89",
+        512,
+        "cuda",
+        "bfloat16",
+        _COSINE,
+        _FREE,
+        "https://jina.ai/models/jina-colbert-v2",
+    ),
+    Entry(
+        "colbert-ir/colbertv2.0",
+        Kind.LATE_INTERACTION,
+        110,
+        "MIT",
+        "English",
+        180,
+        "cpu",
+        "float32",
+        _COSINE,
+        _FREE,
+        _HUB + "colbert-ir/colbertv2.0",
     ),
     Entry(
         "cohere:rerank-v3.5",

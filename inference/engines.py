@@ -27,6 +27,7 @@ from inference.models_on_disk import (
     embedder_folder,
     revision,
 )
+from inference.remote_code import permit
 from inference.types import Calibration, ModelInfo
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ CPU_MEMORY_BYTES = 512 * 2**20
 HALF_COSINE = 0.999
 # The measured speed is that of about the last ten batches.
 SPEED_MEMORY = 0.9
+# Weights are read as safetensors alone: other formats are pickles.
+SAFE_WEIGHTS_ONLY = {"use_safetensors": True}
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 # Pairs on whose order any reranker must agree: (question, answering passage, other passage).
 KNOWN_PAIRS = (
     (
@@ -243,7 +247,13 @@ class Embedder(_Engine):
 
 
 class Reranker(_Engine):
-    """A cross-encoder of sentence-transformers: question and passage become one raw logit."""
+    """A cross-encoder of sentence-transformers: question and passage become one raw logit.
+
+    tells_what_it_read: whether what is read of a passage are its first tokens, at the end of a
+    pair.
+    """
+
+    tells_what_it_read = True
 
     def encode(self, question: str, passages: Sequence[str]) -> list[Encoded]:
         """Tokenise n pairs.
@@ -308,7 +318,9 @@ def load_embedder(model: str) -> Embedder:
 
     device = best_device()
     try:
-        loaded = SentenceTransformer(str(folder or model), device=device)
+        loaded = SentenceTransformer(
+            str(folder or model), device=device, model_kwargs=SAFE_WEIGHTS_ONLY
+        )
     except (OSError, ValueError) as exc:
         raise NoModel(f"the embedding model {model} cannot be loaded: {_first_line(exc)}") from exc
     info = ModelInfo(
@@ -362,14 +374,21 @@ def load_reranker(model: str, *, chosen: str = "") -> Reranker:
     place = str(BUNDLED_RERANKER) if bundled else model
     _check_folder(place)
     from inference.interaction import Interaction, StateMemory
+    from inference.late_interaction import is_late_interaction
+    from inference.layerwise import is_layerwise
 
     device = best_device()
     try:
-        if _is_language_model(place):
-            return _language_model(place, device=device, chosen=chosen)
-        if not _is_cross_encoder(place):
+        config, saved = _configurations(place)
+        # Of the layerwise ones the code is not needed.
+        allowed = {} if is_layerwise(config) else permit(place, config)
+        if is_late_interaction(config, saved):
+            return _late_interaction(place, device=device, chosen=chosen, allowed=allowed)
+        if not saved and _is_language_model(config):
+            return _language_model(place, config, device=device, chosen=chosen, allowed=allowed)
+        if not _is_cross_encoder(config, saved):
             raise NoModel(f"{model} is not a cross-encoder with one output, so it cannot rerank")
-        loaded = cross_encoder(place, device=device)
+        loaded = cross_encoder(place, device=device, **allowed)
     except (OSError, ValueError) as exc:
         raise NoModel(f"the reranker {model} cannot be loaded: {_first_line(exc)}") from exc
     compares_states = isinstance(loaded[0], Interaction)
@@ -399,13 +418,47 @@ def load_reranker(model: str, *, chosen: str = "") -> Reranker:
     return engine
 
 
-def _language_model(place: str, *, device: str, chosen: str) -> Reranker:
+def _language_model(
+    place: str,
+    config: Mapping[str, Any],
+    *,
+    device: str,
+    chosen: str,
+    allowed: Mapping[str, Any],
+) -> Reranker:
     """A causal language model as a reranker, tried like any other."""
     from inference.language_model import LanguageModelReranker, load
 
-    loaded = load(place, device=device)
+    loaded = load(place, config, device=device, **allowed)
+    info = _described(place, loaded, device=device, chosen=chosen)
+    engine = LanguageModelReranker(info, loaded)
+    try_out(engine)
+    question, good, _ = KNOWN_PAIRS[0]
+    engine.warm_up(engine.encode(question, [good] * 2))
+    return engine
+
+
+def _late_interaction(
+    place: str, *, device: str, chosen: str, allowed: Mapping[str, Any]
+) -> Reranker:
+    """A model of one vector per token as a reranker, tried like any other."""
+    from inference.late_interaction import LateInteractionReranker, load
+
+    loaded = load(place, device=device, **allowed)
+    if device == "cuda":
+        loaded.bfloat16()
+    info = _described(place, loaded, device=device, chosen=chosen)
+    most = min(RERANKER_MAX_TOKENS, loaded.max_seq_length or RERANKER_MAX_TOKENS)
+    engine = LateInteractionReranker(replace(info, max_tokens=most), loaded.eval())
+    try_out(engine)
+    question, good, _ = KNOWN_PAIRS[0]
+    engine.warm_up(engine.encode(question, [good * 8] * 8))
+    return engine
+
+
+def _described(place: str, loaded: Any, *, device: str, chosen: str) -> ModelInfo:
     folder = Path(place) if Path(place).is_dir() else None
-    info = ModelInfo(
+    return ModelInfo(
         model_id=place,
         revision=revision(folder, hub_revision=_hub_commit(loaded)),
         device=device,
@@ -413,11 +466,6 @@ def _language_model(place: str, *, device: str, chosen: str) -> Reranker:
         max_tokens=RERANKER_MAX_TOKENS,
         chosen=chosen,
     )
-    engine = LanguageModelReranker(info, loaded)
-    try_out(engine)
-    question, good, _ = KNOWN_PAIRS[0]
-    engine.warm_up(engine.encode(question, [good] * 2))
-    return engine
 
 
 def try_out(engine: Reranker) -> None:
@@ -436,10 +484,13 @@ def try_out(engine: Reranker) -> None:
             )
 
 
-def cross_encoder(place: str, *, device: str | None = None) -> Any:
+def cross_encoder(place: str, *, device: str | None = None, **allowed: Any) -> Any:
     """Load one from a folder or the hub, to give raw logits.
 
     The project's own network is known by its class, any other by what its files say.
+
+    Args:
+        allowed: what `remote_code.permit` gave.
 
     Raises:
         OSError, ValueError: it cannot be loaded.
@@ -453,7 +504,15 @@ def cross_encoder(place: str, *, device: str | None = None) -> Any:
     if listed.is_file() and MODULE_TYPE in listed.read_text():
         modules = [Interaction.load(place)]
         return CrossEncoder(modules=modules, device=device, activation_fn=torch.nn.Identity())
-    return CrossEncoder(place, device=device, activation_fn=torch.nn.Identity())
+    code = {"code_revision": allowed.pop("code_revision")} if "code_revision" in allowed else {}
+    return CrossEncoder(
+        place,
+        device=device,
+        activation_fn=torch.nn.Identity(),
+        model_kwargs={**SAFE_WEIGHTS_ONLY, **code},
+        config_kwargs=code,
+        **allowed,
+    )
 
 
 def _meaning(folder: Path | None) -> dict[str, Any]:
@@ -464,33 +523,49 @@ def _meaning(folder: Path | None) -> dict[str, Any]:
     return found
 
 
-def _is_cross_encoder(place: str) -> bool:
+def _configurations(place: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's `config.json` and what sentence-transformers saved beside it; nothing is run.
+
+    Raises:
+        OSError: there is no `config.json`.
+    """
+    from sentence_transformers.util import load_file_path
+    from transformers import PretrainedConfig
+
+    found = load_file_path(place, "config_sentence_transformers.json")
+    saved: dict[str, Any] = json.loads(Path(found).read_text()) if found else {}
+    if saved.get("model_type") == "CrossEncoder" and not load_file_path(place, "config.json"):
+        return {}, saved  # its first module has the configuration
+    config, _ = PretrainedConfig.get_config_dict(place)
+    if not config:
+        raise OSError("there is no config.json")
+    return config, saved
+
+
+def _is_cross_encoder(config: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
     """Whether the model has a trained head with one output; loading would invent a missing one."""
-    from sentence_transformers.util import load_file_path
-    from transformers import AutoConfig
-
-    saved = load_file_path(place, "config_sentence_transformers.json")
-    if saved and json.loads(Path(saved).read_text()).get("model_type") == "CrossEncoder":
+    if saved.get("model_type") == "CrossEncoder":
         return True
-    config = AutoConfig.from_pretrained(place)
-    classifies = any("SequenceClassification" in name for name in config.architectures or ())
-    return classifies and config.num_labels == 1
+    classifies = any("SequenceClassification" in name for name in config.get("architectures") or ())
+    labels = len(config.get("id2label") or {}) or config.get("num_labels", 2)
+    return classifies and labels == 1
 
 
-def _is_language_model(place: str) -> bool:
-    """Whether it is a causal language model that was not saved as a cross-encoder."""
-    from sentence_transformers.util import load_file_path
-    from transformers import AutoConfig
-
-    if load_file_path(place, "config_sentence_transformers.json"):
-        return False
-    architectures = AutoConfig.from_pretrained(place).architectures or ()
-    return any(name.endswith("ForCausalLM") for name in architectures)
+def _is_language_model(config: Mapping[str, Any]) -> bool:
+    """Whether it is a causal language model."""
+    return any(name.endswith("ForCausalLM") for name in config.get("architectures") or ())
 
 
 def _check_folder(model: str) -> None:
-    if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
+    folder = Path(model)
+    if model.startswith(("/", ".", "~")) and not folder.is_dir():
         raise NoModel(f"the folder {model} does not exist")
+    pickled = next((path for path in sorted(folder.rglob("*")) if path.suffix in PICKLED), None)
+    if folder.is_dir() and pickled and not any(pickled.parent.glob("*.safetensors")):
+        raise NoModel(
+            f"{model} has weights in a format that can run code ({pickled.name}); save the model "
+            "again as safetensors"
+        )
 
 
 def multiplies_bfloat16() -> bool:

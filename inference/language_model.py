@@ -8,7 +8,7 @@ Source: https://github.com/FlagOpen/FlagEmbedding (its prompt and the token that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,21 +45,34 @@ class LanguageModel:
         return self.network.config
 
 
-def load(place: str, *, device: str) -> LanguageModel:
+def load(place: str, config: Mapping[str, Any], *, device: str, **allowed: Any) -> LanguageModel:
     """Load one from a folder or the hub, in bfloat16 on a GPU.
 
+    Args:
+        config: its `config.json`.
+        allowed: what `remote_code.permit` gave.
+
     Raises:
+        NoModel: a layerwise one has no head at the chosen layer.
         OSError, ValueError: it cannot be loaded, or its vocabulary has no “Yes”.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(place)
+    from inference import layerwise
+
+    tokenizer = AutoTokenizer.from_pretrained(place, **allowed)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    network: Any = AutoModelForCausalLM.from_pretrained(place, dtype=dtype)
+    network: Any
+    if layerwise.is_layerwise(config):
+        network = layerwise.load(place, config, dtype=dtype)
+    else:
+        network = AutoModelForCausalLM.from_pretrained(
+            place, dtype=dtype, use_safetensors=True, **allowed
+        )
     model = LanguageModel(tokenizer, network.to(device).eval())
     if not _ids(tokenizer, YES):
         raise ValueError(f"its tokenizer cannot write “{YES}”")
@@ -67,7 +80,12 @@ def load(place: str, *, device: str) -> LanguageModel:
 
 
 class LanguageModelReranker(Reranker):
-    """Pairs as prompts; the logit is that of the token “Yes” after the prompt."""
+    """Pairs as prompts; the logit is that of the token “Yes” after the prompt.
+
+    A layerwise model has a head that gives the logit itself.
+    """
+
+    tells_what_it_read = False
 
     def encode(self, question: str, passages: Sequence[str]) -> list[Encoded]:
         """Tokenise n prompts; a passage that is too long loses its end, then the question does."""
@@ -90,7 +108,12 @@ class LanguageModelReranker(Reranker):
         return encoded
 
     def _forward(self, tensors: dict[str, Any]) -> Any:
-        found = self.model.network(**tensors, logits_to_keep=1)
+        from inference.layerwise import Layerwise
+
+        network = self.model.network
+        if isinstance(network, Layerwise):
+            return network(**tensors)
+        found = network(**tensors, logits_to_keep=1)
         return found.logits[:, -1, _ids(self.model.tokenizer, YES)[0]]
 
     def _on_packs(self) -> Callable[[Pack], Tensor] | None:

@@ -69,7 +69,7 @@ def revision(folder: Path | None, *, hub_revision: str = "") -> str:
     """
     weights: list[Path] = []
     if folder is not None:
-        weights = sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("*.bin"))
+        weights = sorted(folder.rglob("*.safetensors"))
     if not weights:
         return hub_revision
     digests = [digest(path) for path in weights]

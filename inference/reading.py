@@ -18,7 +18,7 @@ def read_characters(engine: Reranker, question: str, passage: str) -> int | None
         None where the tokenizer does not tell where its tokens stand, or cuts otherwise.
     """
     tokenizer = engine.model.tokenizer
-    if not tokenizer.is_fast:
+    if not tokenizer.is_fast or not engine.tells_what_it_read:
         return None
     (pair,) = engine.encode(question, [passage])
     ids = list(pair.ids["input_ids"])
