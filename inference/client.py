@@ -25,6 +25,7 @@ from inference.errors import (
     ModelLoading,
     NoModel,
 )
+from inference.hosts import Hosts
 from inference.types import Calibration, ModelInfo, RerankScore, ServerInfo
 from telemetry import requests
 
@@ -37,7 +38,8 @@ class InferenceClient:
     """Embeds and reranks over HTTP. One object serves all threads of a process.
 
     Long lists are sent in the server's batch size; 413 halves a batch, 429 waits as the
-    server says, all of it within the time allowed.
+    server says, all of it within the time allowed. Each address may be several, separated by
+    commas: servers of the same model.
     """
 
     def __init__(
@@ -50,6 +52,15 @@ class InferenceClient:
             trust_env=False, limits=httpx.Limits(max_connections=64, keepalive_expiry=20)
         )
         self._batch_sizes: dict[str, int] = {}
+        self._embedders = Hosts(self.embed_url, self._is_healthy)
+        self._rerankers = self._embedders
+        if self.rerank_url != self.embed_url:
+            self._rerankers = Hosts(self.rerank_url, self._is_healthy)
+
+    @property
+    def away(self) -> list[str]:
+        """Which of several servers are left out now, because they did not answer."""
+        return list(dict.fromkeys([*self._embedders.away, *self._rerankers.away]))
 
     def embed(
         self,
@@ -69,7 +80,7 @@ class InferenceClient:
         """
         deadline = self._deadline(timeout_seconds)
         rows: list[Any] = []
-        for start, size in self._batches(self.embed_url, len(texts), deadline):
+        for start, size in self._batches(self._embedders, len(texts), deadline):
             body = {"inputs": list(texts[start : start + size]), "normalize": True}
             rows += self._in_parts("/embed", body, "inputs", lane, deadline)
         try:
@@ -91,7 +102,7 @@ class InferenceClient:
         """
         deadline = self._deadline(timeout_seconds)
         scores: list[RerankScore] = []
-        for start, size in self._batches(self.rerank_url, len(texts), deadline):
+        for start, size in self._batches(self._rerankers, len(texts), deadline):
             body: dict[str, Any] = {"query": question, "texts": list(texts[start : start + size])}
             body |= {"raw_scores": True}
             try:
@@ -136,11 +147,11 @@ class InferenceClient:
                 server of its own that does not is named in `reranker_reason` instead.
         """
         deadline = self._deadline(timeout_seconds)
-        told = self._about(self.embed_url, deadline)
+        told = self._about(self._embedders, deadline)
         other = told
         if self.rerank_url != self.embed_url:
             try:
-                other = self._about(self.rerank_url, deadline)
+                other = self._about(self._rerankers, deadline)
             except InferenceError:
                 other = {"reranker_reason": "the server of the reranker does not answer"}
         try:
@@ -168,17 +179,18 @@ class InferenceClient:
         allowed = self.timeout_seconds if timeout_seconds is None else timeout_seconds
         return time.monotonic() + allowed
 
-    def _about(self, url: str, deadline: float) -> dict[str, Any]:
-        told = self._call("GET", f"{url}/info", deadline)
+    def _about(self, hosts: Hosts, deadline: float) -> dict[str, Any]:
+        told = self._call("GET", hosts, "/info", deadline)
         if not isinstance(told, dict):
-            raise InferenceRejected(f"{url} is no model server")
+            raise InferenceRejected(f"{hosts.addresses} is no model server")
         return told
 
-    def _batches(self, url: str, count: int, deadline: float) -> list[tuple[int, int]]:
+    def _batches(self, hosts: Hosts, count: int, deadline: float) -> list[tuple[int, int]]:
         """(start, size) of each batch; the server is asked for its size when it matters."""
+        url = hosts.addresses
         size = self._batch_sizes.get(url, DEFAULT_CLIENT_BATCH)
         if count > size and url not in self._batch_sizes:
-            told = self._about(url, deadline)
+            told = self._about(hosts, deadline)
             try:
                 size = int(told.get("max_client_batch_size") or DEFAULT_CLIENT_BATCH)
             except (TypeError, ValueError) as exc:
@@ -192,10 +204,10 @@ class InferenceClient:
         self, path: str, body: dict[str, Any], field: str, lane: Lane, deadline: float
     ) -> list[Any]:
         """Post a batch; where it is too large for the server, its halves."""
-        url = (self.embed_url if path == "/embed" else self.rerank_url) + path
-        texts = body[field]
+        hosts = self._embedders if path == "/embed" else self._rerankers
+        texts, whole = body[field], {**body, "truncate": True}
         try:
-            rows = self._call("POST", url, deadline, body={**body, "truncate": True}, lane=lane)
+            rows = self._call("POST", hosts, path, deadline, body=whole, lane=lane)
         except _TooLarge as exc:
             if len(texts) == 1:
                 raise InferenceRejected(str(exc)) from exc
@@ -206,28 +218,45 @@ class InferenceClient:
                 more = [{**row, "index": row["index"] + half} for row in more]
             return [*rows, *more]
         if not isinstance(rows, list) or len(rows) != len(texts):
-            raise InferenceRejected(f"{url} did not answer with {len(texts)} results")
+            address = f"{hosts.addresses}{path}"
+            raise InferenceRejected(f"{address} did not answer with {len(texts)} results")
         return rows
 
     def _call(
         self,
         method: str,
-        url: str,
+        hosts: Hosts,
+        path: str,
         deadline: float,
         *,
         body: dict[str, Any] | None = None,
         lane: Lane = "question",
     ) -> Any:
+        """The answer of one server; of several another one where the first has gone."""
+        tried: set[str] = set()
         while True:
-            response, content = self._send(method, url, deadline, body, lane)
-            if response.is_success:
-                return _json(url, content)
             try:
-                _raise(url, response, content)
+                with hosts.one(besides=tried) as host:
+                    url = host.url + path
+                    response, content = self._send(method, url, deadline, body, lane)
+                    if response.is_success:
+                        return _json(url, content)
+                    _raise(url, response, content)
             except InferenceBusy as exc:
                 if time.monotonic() + exc.retry_after_seconds >= deadline:
                     raise
                 time.sleep(exc.retry_after_seconds)
+            except (InferenceUnreachable, ModelLoading):
+                hosts.lost(host)
+                tried.add(host.url)
+                if len(tried) == len(hosts):
+                    raise
+
+    def _is_healthy(self, url: str) -> bool:
+        try:
+            return self._http.get(f"{url}/health", timeout=CONNECT_SECONDS).is_success
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return False
 
     def _send(
         self, method: str, url: str, deadline: float, body: dict[str, Any] | None, lane: Lane

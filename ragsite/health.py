@@ -218,8 +218,9 @@ def check_chroma(url: str, *, token: str = "") -> Check:
 
 def check_inference(embed_url: str, rerank_url: str) -> Check:
     """Whether the model server answers, and which models it has where."""
+    client = shared_client(embed_url, rerank_url)
     try:
-        info = shared_client(embed_url, rerank_url).info(timeout_seconds=ANSWER_SECONDS)
+        info = client.info(timeout_seconds=ANSWER_SECONDS)
     except ModelLoading:
         return _loading()
     except InferenceError:
@@ -235,6 +236,9 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
     if info.reranker is None:
         reason = info.reranker_reason or "no reranker is installed"
         advice = f"Not reranked: {reason}. Set RERANKER to one that is installed there."
+    if client.away:
+        facts["away"] = ", ".join(client.away)
+        advice = advice or "The other servers do its work; start it again."
     return Check(
         "inference", TITLES["inference"], up=True, advice=advice, facts=facts, models=models
     )
