@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -96,6 +96,7 @@ class _Engine(ABC):
     # Computes a pack of texts without padding; None where the model is of another kind.
     _packed: Callable[[Pack], Tensor] | None = None
     _cores: Cores | None = None
+    reads_pairs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         from inference.packed import Cores
@@ -253,6 +254,7 @@ class Reranker(_Engine):
     pair.
     """
 
+    reads_pairs = True
     tells_what_it_read = True
 
     def encode(self, question: str, passages: Sequence[str]) -> list[Encoded]:

@@ -39,9 +39,18 @@ class Lane(IntEnum):
 
 
 class Computes(Protocol):
-    """An engine as the scheduler sees it."""
+    """An engine as the scheduler sees it.
+
+    reads_pairs: of question and passage. is_packed: whether it computes no padding.
+    """
 
     batch_tokens: int
+
+    @property
+    def reads_pairs(self) -> bool: ...
+
+    @property
+    def is_packed(self) -> bool: ...
 
     def compute(self, batch: Sequence[Encoded], /) -> NDArray[np.float32]:
         """Results of a batch, one row each, in its order."""
@@ -58,6 +67,7 @@ class _Request:
     future: Future[NDArray[np.float32]]
     order: list[int]
     rows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    since: float = field(default_factory=time.perf_counter)
 
     def done(self, n: int, row: NDArray[np.float32]) -> None:
         """Keep a result; the last one completes the future."""
@@ -77,13 +87,20 @@ Batch = list[tuple[_Request, int]]
 
 @dataclass(slots=True)
 class Counters:
-    """What the scheduler did so far, for `/metrics`."""
+    """What the scheduler did so far, for `/metrics`.
+
+    pairs: of the texts, those that were question and passage. tokens, padded_tokens: of the batches
+    as they are, and as the model computed them; alike where it needs no padding. seconds: of
+    the model. queued_seconds: from the request to the batch, summed over texts.
+    """
 
     batches: int = 0
     texts: int = 0
+    pairs: int = 0
     tokens: int = 0
     padded_tokens: int = 0
     seconds: float = 0.0
+    queued_seconds: float = 0.0
     skipped: int = 0
     out_of_memory: int = 0
     errors: int = 0
@@ -182,8 +199,12 @@ class Scheduler:
             return
         self.counters.batches += 1
         self.counters.texts += len(items)
-        self.counters.tokens += sum(item.tokens for item in items)
-        self.counters.padded_tokens += max(item.tokens for item in items) * len(items)
+        engine, tokens = batch[0][0].engine, [item.tokens for item in items]
+        self.counters.tokens += sum(tokens)
+        padded = sum(tokens) if engine.is_packed else max(tokens) * len(items)
+        self.counters.padded_tokens += padded
+        self.counters.pairs += len(items) if engine.reads_pairs else 0
+        self.counters.queued_seconds += sum(began - request.since for request, _ in batch)
         self.counters.seconds += time.perf_counter() - began
         for (request, n), row in zip(batch, rows, strict=True):
             request.done(n, row)

@@ -40,6 +40,8 @@ class HeldEngine:
     )
     pooling: str = "mean"
     half: None = None
+    is_packed: bool = False
+    reads_pairs: bool = False
 
     def encode(self, *texts: Any) -> list[Encoded]:
         return encoded(*(len(text.split()) for text in texts[-1]))

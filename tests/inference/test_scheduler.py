@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -183,6 +184,23 @@ def test_padding_is_counted(scheduler: Scheduler, engine: HeldEngine) -> None:
     scheduler.submit(engine, encoded(10, 20), lane=Lane.QUESTION).result(WAIT)
 
     assert (scheduler.counters.tokens, scheduler.counters.padded_tokens) == (30, 40)
+
+
+def test_what_needs_no_padding_has_none_and_pairs_and_waiting_are_counted(
+    scheduler: Scheduler, engine: HeldEngine
+) -> None:
+    engine.is_packed = engine.reads_pairs = True
+    first = scheduler.submit(engine, encoded(10), lane=Lane.QUESTION)
+    assert engine.entered.wait(WAIT)
+    behind = scheduler.submit(engine, encoded(10, 20), lane=Lane.QUESTION)
+    time.sleep(0.05)
+    engine.gate.set()
+    first.result(WAIT)
+    behind.result(WAIT)
+
+    counted = scheduler.counters
+    assert (counted.tokens, counted.padded_tokens, counted.pairs) == (40, 40, 3)
+    assert counted.queued_seconds >= 2 * 0.05
 
 
 def test_a_batch_that_does_not_fit_into_the_memory_of_a_cpu_is_halved(
