@@ -7,6 +7,7 @@ from search import evaluation_views, inspector_views, views
 app_name = "search"
 urlpatterns = [
     path("corpora/<int:corpus_id>/index/compare/", views.compare, name="compare"),
+    path("corpora/<int:corpus_id>/search/", views.settings, name="settings"),
     path("corpora/<int:corpus_id>/judgements.zip", views.judgements, name="judgements"),
     path("inspector/", inspector_views.ask, name="inspector"),
     path("inspector/<int:inspection_id>/", inspector_views.inspection, name="inspection"),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods
 
+from ingestion import audit
+from ingestion.audit import Action
 from ingestion.generations import live_generation
 from ingestion.models import Corpus
 from ingestion.rebuild import building, progress
-from search import comparison, judging
+from search import comparison, corpus_settings, judging
 from search.conf import retrieval_settings, search_services
+from search.corpus_settings import OwnKnobsForm
 
 MAX_QUESTIONS = 10
 SHOWN = 5
@@ -59,6 +64,48 @@ def compare(request: HttpRequest, corpus_id: int) -> HttpResponse:
 
 def _shown(side: comparison.Side) -> list[dict[str, object]]:
     return side.trace.sources()[:SHOWN]
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def settings(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """Every setting with its origin; POST sets the knobs of the search, or inherits them."""
+    assert isinstance(request.user, User)
+    corpus = get_object_or_404(Corpus.objects.editable_by(request.user), pk=corpus_id)
+    form = OwnKnobsForm(corpus=corpus)
+    if request.method == "POST":
+        inherit = request.POST.get("inherit", "")
+        own = None
+        if inherit:
+            own = {k: v for k, v in corpus.retrieval.items() if inherit not in (k, "all")}
+        else:
+            form = OwnKnobsForm(request.POST, corpus=corpus)
+            if form.is_valid():
+                own = form.own()
+        if own is not None:
+            Corpus.objects.filter(pk=corpus.pk).update(retrieval=own)
+            audit.record(Action.CORPUS_CHANGED, person=request.user, about=corpus, retrieval=own)
+            messages.success(request, "The settings hold from the next question on.")
+            return redirect("search:settings", corpus_id)
+    index, page = (
+        reverse("ingestion:index", args=[corpus.pk]),
+        reverse("ingestion:corpus", args=[corpus.pk]),
+    )
+    context = {
+        "corpus": corpus,
+        "knobs": corpus_settings.knobs(corpus, form),
+        "others": [
+            ("Passages", corpus_settings.reading(corpus), index, "Change them on the page “Index”"),
+            (
+                "Answers and limits",
+                corpus_settings.answering(corpus),
+                f"{page}#edit-corpus",
+                "Owners change how doubt is met and the instructions in the corpus's settings; "
+                "administrators change the limits in the admin panel",
+            ),
+        ],
+        "rail_corpus_id": corpus.pk,
+    }
+    return render(request, "search/settings.html", context, status=422 if form.errors else 200)
 
 
 @require_GET

@@ -84,7 +84,14 @@ def test_no_page_has_a_serious_fault(
     found: list[str] = []
     for scheme in ("light", "dark"):
         window = open_page(scheme=scheme)
-        for path in (*PATHS, corpus, f"{corpus}index/", f"{corpus}sharing/", conversation):
+        for path in (
+            *PATHS,
+            corpus,
+            f"{corpus}index/",
+            f"{corpus}search/",
+            f"{corpus}sharing/",
+            conversation,
+        ):
             window.goto(path)
             found += faults(window)
         window.locator("a.citation").first.click()

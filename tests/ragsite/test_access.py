@@ -187,6 +187,7 @@ ROUTES = {
     "search:judge": own("inspection chunk", 302, data={"grade": "1"}),
     "search:copy": Route(argument="inspection corpus", wrong="delete"),
     "search:judgements": readable("corpus"),
+    "search:settings": edited("corpus", wrong="delete"),
     # what was measured tells everybody's judged questions, so only editors of the corpus see it
     "search:evaluation": everybody(),
     "search:start_evaluation": everybody("post", 404, wrong="get"),  # of no corpus
