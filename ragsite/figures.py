@@ -154,7 +154,7 @@ def gather() -> Figures:
         queue=services.queue_state(),
         waiting=_waiting(),
         failures=_failures(),
-        messages=_messages(),
+        messages=messages_waiting(),
         disk=_disk(),
         disk_free=shutil.disk_usage(settings.DATA_DIR).free,
         unanswered=clinic.cases(reason=clinic.Reason.UNANSWERED)[:TOP],
@@ -205,7 +205,7 @@ def _failures() -> list[Failure]:
     ]
 
 
-def _messages() -> dict[str, int | None]:
+def messages_waiting() -> dict[str, int | None]:
     """Messages in each of Celery's queues; None where Redis does not answer."""
     try:
         client = redis.Redis.from_url(

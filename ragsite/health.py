@@ -35,6 +35,7 @@ from inference.client import shared_client
 from inference.errors import InferenceError, ModelLoading
 from inference.types import ModelInfo
 from ingestion.models import IndexGeneration, Verification
+from ingestion.nudges import BROKER_ERRORS, messages_waiting
 
 ANSWER_SECONDS = 1.5
 TOGETHER_SECONDS = 3.0
@@ -201,7 +202,15 @@ def check_worker() -> Check:
         return _down("worker", "cannot be asked while Redis is away")
     if not replies:
         return _down("worker", "none replied")
-    return Check("worker", TITLES["worker"], up=True, facts={"workers": str(len(replies))})
+    facts = {"workers": str(len(replies)), "messages": _waiting()}
+    return Check("worker", TITLES["worker"], up=True, facts=facts)
+
+
+def _waiting() -> str:
+    try:
+        return str(messages_waiting())
+    except BROKER_ERRORS:
+        return ""
 
 
 def check_chroma(url: str, *, token: str = "") -> Check:

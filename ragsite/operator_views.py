@@ -1,4 +1,4 @@
-"""The pages of those who run the site: the overview and the query clinic. For staff alone."""
+"""The pages of those who run the site: overview, queue and query clinic. For staff alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from chat import clinic
 from ingestion.models import Corpus
-from ragsite import figures
+from ragsite import figures, workers
 
 SHOWN = 200
 
@@ -30,6 +30,21 @@ def overview(request: HttpRequest) -> HttpResponse:
     """How much is asked and how it goes, what waits, what failed, what fills the disk."""
     _staff(request)
     return render(request, "ragsite/overview.html", {"figures": figures.gather()})
+
+
+@require_safe
+def queue(request: HttpRequest) -> HttpResponse:
+    """The frame of the queue; what the workers say loads into it, so that it always renders."""
+    _staff(request)
+    return render(request, "ragsite/queue.html")
+
+
+@require_safe
+@never_cache
+def queue_now(request: HttpRequest) -> HttpResponse:
+    """What every worker has in hand, and what waits."""
+    _staff(request)
+    return render(request, "ragsite/_queue.html", {"queue": workers.look()})
 
 
 @require_safe

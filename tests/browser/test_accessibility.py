@@ -43,6 +43,7 @@ PATHS = (
         "/password/reset/",
         "/overview/",
         "/clinic/",
+        "/queue/",
     ),
 )
 

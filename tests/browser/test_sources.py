@@ -72,3 +72,8 @@ def test_a_source_is_judged_and_inspected_and_a_refusal_answered_anyway(
     expect(page.get_by_role("cell", name=QUESTION)).to_be_visible()
     assert faults(page) == []
     shot(page, "evaluation-run")
+
+    page.goto(f"{site.url}/queue/")
+    expect(page.get_by_role("heading", name="celery@")).to_be_visible()
+    expect(page.locator(".chip", has_text="celery: 0 waiting")).to_be_visible()
+    shot(page, "queue")

@@ -133,6 +133,8 @@ ROUTES = {
     "people": everybody(status=404, wrong="delete"),
     "overview": everybody(status=404),
     "clinic": everybody(status=404),
+    "queue": everybody(status=404),
+    "queue-now": everybody(status=404),
     "revoke-invitation": everybody("post", 404, argument="corpus", wrong="get"),
     "account": everybody(wrong="delete"),
     "status": everybody(),

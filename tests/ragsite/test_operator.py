@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -11,12 +12,13 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django.fixtures import Settings
 
 from chat import clinic
 from chat.clinic import Reason
 from chat.models import Conversation, Turn
 from ingestion.models import Corpus, Document
-from ragsite import figures
+from ragsite import figures, workers
 from search.models import Judgement, digest_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tmp_data")]
@@ -178,3 +180,42 @@ def test_the_overview_renders_while_redis_is_away_and_where_nothing_was_asked(
     assert "unknown, Redis does not answer" in page
     assert "no written answer yet" in page
     assert re.search(r"<title id=\"asked-words\">.*: 0</title>", page)
+
+
+# --- the queue -------------------------------------------------------------------------
+
+
+def test_what_workers_have_in_hand_is_told_with_the_document_s_name(corpus: Corpus) -> None:
+    document = Document.objects.create(corpus=corpus, name="a.pdf", size_bytes=1, sha256="a" * 64)
+    ingest = {"name": "ingestion.tasks.ingest_document", "args": [document.pk]}
+    gone = {"name": "ingestion.tasks.ingest_document", "args": [999]}
+    stats = {"celery@host": {"pool": {"max-concurrency": 2}, "total": {"a": 3, "b": 4}}}
+
+    (worker,) = workers.workers(
+        stats,
+        {"celery@host": [{**ingest, "time_start": time.time() - 65}]},
+        {"celery@host": [gone, {"name": "search.tasks.evaluate", "args": [7]}]},
+    )
+
+    assert (worker.name, worker.concurrency, worker.done) == ("celery@host", 2, 7)
+    (running,) = worker.active
+    assert (running.name, running.about) == ("ingest document", "a.pdf")
+    assert (running.document_id, running.for_words) == (document.pk, "1 min 5 s")
+    assert [(t.about, t.document_id, t.for_words) for t in worker.reserved] == [
+        ("999", None, "not begun"),
+        ("7", None, "not begun"),
+    ]
+
+
+def test_the_queue_says_when_nobody_can_be_asked(
+    client: Client, admin: User, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    client.force_login(admin)
+    for replies, sentence in ((None, "while Redis is away"), ({}, "No worker answered")):
+        monkeypatch.setattr(workers, "_ask", lambda question, replies=replies: replies)
+
+        page = client.get(reverse("queue-now")).content.decode()
+
+        assert sentence in page
+        assert "celery: unknown" in page
