@@ -1,4 +1,4 @@
-"""The pages of those who run the site: overview, queue and query clinic. For staff alone."""
+"""The pages of those who run the site: overview, queue, rerankers, clinic. For staff alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from chat import clinic
 from ingestion.models import Corpus
-from ragsite import figures, workers
+from ragsite import figures, rerankers, workers
 
 SHOWN = 200
 
@@ -45,6 +45,16 @@ def queue_now(request: HttpRequest) -> HttpResponse:
     """What every worker has in hand, and what waits."""
     _staff(request)
     return render(request, "ragsite/_queue.html", {"queue": workers.look()})
+
+
+@require_safe
+@never_cache
+def reranker_list(request: HttpRequest) -> HttpResponse:
+    """The frame at once; what is in use loads into it, however slow the model server is."""
+    _staff(request)
+    if request.headers.get("HX-Request") != "true":
+        return render(request, "ragsite/rerankers.html")
+    return render(request, "ragsite/_rerankers.html", {"choice": rerankers.look()})
 
 
 @require_safe

@@ -15,6 +15,7 @@ urlpatterns = [
     path("overview/", operator_views.overview, name="overview"),
     path("queue/", operator_views.queue, name="queue"),
     path("queue/now/", operator_views.queue_now, name="queue-now"),
+    path("rerankers/", operator_views.reranker_list, name="rerankers"),
     path("clinic/", operator_views.query_clinic, name="clinic"),
     path("account/", views.account, name="account"),
     path("status/", views.status, name="status"),

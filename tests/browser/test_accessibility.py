@@ -44,6 +44,7 @@ PATHS = (
         "/overview/",
         "/clinic/",
         "/queue/",
+        "/rerankers/",
     ),
 )
 

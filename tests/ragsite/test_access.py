@@ -135,6 +135,7 @@ ROUTES = {
     "clinic": everybody(status=404),
     "queue": everybody(status=404),
     "queue-now": everybody(status=404),
+    "rerankers": everybody(status=404),
     "revoke-invitation": everybody("post", 404, argument="corpus", wrong="get"),
     "account": everybody(wrong="delete"),
     "status": everybody(),

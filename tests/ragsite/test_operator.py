@@ -18,7 +18,7 @@ from chat import clinic
 from chat.clinic import Reason
 from chat.models import Conversation, Turn
 from ingestion.models import Corpus, Document
-from ragsite import figures, workers
+from ragsite import figures, rerankers, workers
 from search.models import Judgement, digest_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tmp_data")]
@@ -180,6 +180,59 @@ def test_the_overview_renders_while_redis_is_away_and_where_nothing_was_asked(
     assert "unknown, Redis does not answer" in page
     assert "no written answer yet" in page
     assert re.search(r"<title id=\"asked-words\">.*: 0</title>", page)
+
+
+# --- the rerankers ---------------------------------------------------------------------
+
+
+def reranked(model: str, ms: float, *, reranked: int = 40) -> dict[str, Any]:
+    report = {"model": model, "device": "cpu", "reranked": reranked}
+    return {"rerank": report, "stage_timings_ms": {"rerank": ms}}
+
+
+def test_the_time_of_the_rerank_is_told_for_each_model_that_was_used(
+    conversation: Conversation,
+) -> None:
+    for ms in range(1, 21):
+        turn(conversation, "q", trace=reranked("bundled", 10.0 * ms))
+    turn(conversation, "q", trace=reranked("other", 7.0, reranked=3))
+    turn(conversation, "not reranked", trace=reranked("bundled", 9000.0, reranked=0))
+    turn(conversation, "without a trace")
+
+    first, second = rerankers.measured()
+
+    assert (first.model, first.device, first.answers) == ("bundled", "cpu", 20)
+    assert (first.ms_p50, first.ms_p95, first.passages) == (105.0, 190.0, 40)
+    assert (second.model, second.answers, second.ms_p50, second.ms_p95) == ("other", 1, 7.0, 7.0)
+
+
+def test_the_reranker_in_use_is_marked_in_the_catalogue(
+    client: Client, admin: User, inference_url: str, conversation: Conversation
+) -> None:
+    turn(conversation, "q", trace=reranked("bundled", 1234.0))
+    client.force_login(admin)
+
+    page = client.get(reverse("rerankers"), headers={"HX-Request": "true"}).content.decode()
+
+    assert re.search(r"aria-current=\"true\">\s*<td class=\"lead\">bundled", page)
+    assert page.count("in use</span>") == 1
+    assert "1,234" in page
+    assert "CC BY-NC 4.0: not for business" in page
+
+
+def test_the_catalogue_stands_there_while_the_model_server_is_away(
+    client: Client, admin: User, settings: Settings
+) -> None:
+    settings.EMBED_URL = settings.RERANK_URL = "http://127.0.0.1:9"
+    client.force_login(admin)
+
+    frame = client.get(reverse("rerankers")).content.decode()
+    page = client.get(reverse("rerankers"), headers={"HX-Request": "true"}).content.decode()
+
+    assert "Asking the model server" in frame
+    assert "Not reranked: the model server does not answer." in page
+    assert "BAAI/bge-reranker-v2-m3" in page
+    assert "in use</span>" not in page
 
 
 # --- the queue -------------------------------------------------------------------------
