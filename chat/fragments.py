@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
-from chat import panel, turns
+from chat import panel, suggesting, turns
 from chat.models import Turn
 from chat.panel import Standing
 from chat.render import render_markdown
@@ -42,6 +42,11 @@ def turn_context(turn: Turn) -> dict[str, Any]:
         "figures": panel.figures(turn.trace, degraded=turn.degraded, timings_ms=turn.timings_ms),
         "source_count": shown,
         "chosen": panel.chosen(turn.options),
+        "follow_ups": (
+            suggesting.follow_ups(turn.sources, question=turn.question)
+            if turn.state == Turn.State.DONE and not turn.abstained
+            else []
+        ),
         "is_extractive": bool(
             turn.state == Turn.State.DONE and turn.answer and not turn.model and not turn.abstained
         ),

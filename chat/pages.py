@@ -1,4 +1,4 @@
-"""What the chat page shows around its turns: scope, conversations by day, first questions."""
+"""What the chat page shows around its turns: scope and conversations by day."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import islice, zip_longest
 from typing import TYPE_CHECKING
 
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
 from chat.models import Conversation
-from ingestion.models import Chunk, Corpus, Document, IndexGeneration
-from ingestion.types import HEADING_SEPARATOR
+from ingestion.models import Corpus, Document
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
 CONVERSATIONS_LISTED = 100
-SUGGESTIONS = 4
 PINNED = "Pinned"
-_HEADINGS_READ = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,40 +111,3 @@ def _day_title(day: date, today: date) -> str:
     if day >= today - timedelta(days=7):
         return "Previous 7 days"
     return day.strftime("%B %Y")
-
-
-def suggestions(corpora: Sequence[int]) -> list[str]:
-    """First questions for these corpora, made from titles and headings of their documents.
-
-    Taken from the newest documents in turn, the heading in the middle of each first, since
-    the first one is often a preface and the last a licence.
-    """
-    documents = Document.objects.searchable().filter(corpus__in=corpora)[:SUGGESTIONS]
-    titles = {d.pk: d.title or d.name for d in documents}
-    paths = (
-        Chunk.objects.filter(document__in=titles, generation__state=IndexGeneration.State.LIVE)
-        .exclude(heading_path="")
-        .order_by("document_id", "ordinal")
-        .values_list("document_id", "heading_path")[:_HEADINGS_READ]
-    )
-    headings: dict[int, list[str]] = defaultdict(list)
-    for document_id, path in paths:
-        heading = path.split(HEADING_SEPARATOR)[-1].strip()
-        is_new = heading not in headings[document_id]
-        if is_new and heading.casefold() != titles[document_id].casefold() and len(heading) <= 80:
-            headings[document_id].append(heading)
-    asked = [_questions(title, headings[pk]) for pk, title in titles.items()]
-    in_turn = (question for turn in zip_longest(*asked) for question in turn if question)
-    return list(islice(in_turn, SUGGESTIONS))
-
-
-def _questions(title: str, headings: Sequence[str]) -> list[str]:
-    """About one document; a heading that is a question already is asked as it stands."""
-    if not headings:
-        return [f"What is “{title}” about?"]
-    middle = len(headings) // 2
-    from_the_middle = [*headings[middle:], *reversed(headings[:middle])]
-    return [
-        heading if heading.endswith("?") else f"What does “{title}” say about “{heading}”?"
-        for heading in from_the_middle
-    ]

@@ -20,7 +20,7 @@ from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from chat import branches, fragments, pages, services, sse, turns
+from chat import branches, fragments, pages, services, sse, suggesting, turns
 from chat.branches import Place
 from chat.conf import generation_settings
 from chat.errors import PassageGone, QuestionRefused
@@ -417,7 +417,7 @@ def _page(
         context["panel"] = fragments.sources_context(last, standing=standing, grades=grades)
     else:
         chosen = [choice.id for choice in context["corpora"] if choice.is_chosen]
-        context["suggestions"] = pages.suggestions(chosen)
+        context["suggestions"] = suggesting.first_questions(chosen)
     return {
         **context,
         "turns": shown,

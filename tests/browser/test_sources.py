@@ -33,6 +33,7 @@ def test_a_source_is_judged_and_inspected_and_a_refusal_answered_anyway(
     page.get_by_role("link", name="Ask this corpus").click()
     ask(page, QUESTION)
     expect_end(page)
+    expect(page.locator(".follow-ups a").first).to_contain_text("What does “")
     card = page.locator("[data-group=cited] .source").first
     relevant = card.get_by_role("button", name="Relevant", exact=True)
     relevant.click()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.utils import timezone
 
-from chat import pages
+from chat import pages, suggesting
 from chat.models import Conversation, Turn
 from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 
@@ -120,7 +120,7 @@ def test_first_questions_come_from_the_middle_of_each_document_in_turn(
     document(corpus, "wait.pdf", "Never", state="embedding")
 
     with django_assert_num_queries(2):
-        questions = pages.suggestions([corpus.pk])
+        questions = suggesting.first_questions([corpus.pk])
 
     assert questions == [
         "Why fuse?",
