@@ -48,12 +48,26 @@ def is_cached(model: str, environment: Mapping[str, str] = os.environ) -> bool:
 
     Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
     """
+    return any((_kept(model, environment) / "snapshots").glob("*/config.json"))
+
+
+def fetched_bytes(model: str, environment: Mapping[str, str] = os.environ) -> int:
+    """How much of a model of the hub lies in the cache, half-fetched files counted in."""
+    total = 0
+    for path in (_kept(model, environment) / "blobs").glob("*"):
+        try:
+            total += path.stat().st_size
+        except OSError:  # renamed when it was complete
+            continue
+    return total
+
+
+def _kept(model: str, environment: Mapping[str, str]) -> Path:
     home = environment.get("HF_HOME") or Path(
         environment.get("XDG_CACHE_HOME") or Path.home() / ".cache", "huggingface"
     )
     hub = Path(environment.get("HF_HUB_CACHE") or Path(home, "hub"))
-    kept = hub / f"models--{model.replace('/', '--')}" / "snapshots"
-    return any(kept.glob("*/config.json"))
+    return hub / f"models--{model.replace('/', '--')}"
 
 
 def is_offline(environment: Mapping[str, str] = os.environ) -> bool:

@@ -7,10 +7,10 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from inference.catalogue import BUNDLED
-from inference.choice import AUTO, Choice, choose, is_cached
+from inference.choice import AUTO, Choice, choose, fetched_bytes, is_cached
 from inference.devices import unused_gpu
 from inference.errors import ModelLoading, NoModel
 from inference.hosted import HostedReranker, service_of
@@ -52,6 +52,21 @@ class Models:
     embedder: Slot[Embedder] = field(default_factory=Slot)
     reranker: Slot[Reranker | HostedReranker] = field(default_factory=Slot)
     unused_gpu: str = ""
+    # What is being loaded now: the model's name by the kind of its slot.
+    under_way: dict[str, str] = field(default_factory=dict)
+
+    def reason(self, kind: Literal["embedder", "reranker"]) -> str:
+        """Why a model is not there yet, how far it is, or why it is not there; empty if it is."""
+        slot: Slot[Any] = getattr(self, kind)
+        if not slot.is_loading:
+            return slot.reason
+        name = self.under_way.get(kind)
+        if name is None:
+            return f"{LOADING}: it waits for its turn"
+        megabytes = fetched_bytes(name) // 10**6
+        if _is_local(name) and megabytes == 0:
+            return f"{LOADING}: {name} is read and tried"
+        return f"{LOADING}: {name}, {megabytes:,} MB fetched"
 
     def load_in_background(self) -> None:
         """Begin loading; importing the libraries alone takes ten seconds."""
@@ -66,7 +81,9 @@ class Models:
         from inference.engines import load_embedder
 
         self.unused_gpu = unused_gpu()
+        self.under_way = {"embedder": self.embedding_model}
         self.embedder = _loaded("embedder", lambda: load_embedder(self.embedding_model))
+        self.under_way = {"reranker": choice.name}
         reranker = _loaded("reranker", lambda: _reranker(choice))
         if reranker.engine is None and choice.why and choice.name != BUNDLED:
             why = f"picked by itself: {choice.name} could not be loaded"

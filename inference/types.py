@@ -93,4 +93,5 @@ class ServerInfo:
     @property
     def is_loading(self) -> bool:
         """Whether the server is still loading a model."""
-        return LOADING in (self.embedder_reason, self.reranker_reason)
+        reasons = (self.embedder_reason, self.reranker_reason)
+        return any(reason.startswith(LOADING) for reason in reasons)

@@ -235,7 +235,7 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
     except InferenceError:
         return _down("inference", "not reachable")
     if info.embedder is None and info.is_loading:
-        return _loading()
+        return _loading(info.embedder_reason)
     models = {"embedder": info.embedder, "reranker": info.reranker}
     facts = {"version": info.version, "queue": str(info.queue_depth)}
     if info.embedder is None:
@@ -245,6 +245,8 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
     if info.reranker is None:
         reason = info.reranker_reason or "no reranker is installed"
         advice = f"Not reranked: {reason}. Set RERANKER to one that is installed there."
+        if info.is_loading:
+            advice = f"Not reranked yet: {reason}. Answers come in fused order meanwhile."
     if client.away:
         facts["away"] = ", ".join(client.away)
         advice = advice or "The other servers do its work; start it again."
@@ -253,9 +255,10 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
     )
 
 
-def _loading() -> Check:
+def _loading(how_far: str = "") -> Check:
     advice = "Wait a minute: the models are being loaded. Nothing else is to be done."
-    return _down("inference", "loading its models", advice=advice)
+    reason = f"loading its models ({how_far})" if how_far else "loading its models"
+    return _down("inference", reason, advice=advice)
 
 
 def check_language_model() -> Check:

@@ -12,6 +12,8 @@ import pytest
 from inference.catalogue import BUNDLED, CATALOGUE, WITH_CUDA, WITH_NETWORK, Kind, known
 from inference.choice import choose
 from inference.hosted import SERVICES, service_of
+from inference.models import Models, Slot
+from inference.types import ServerInfo
 
 
 @pytest.fixture
@@ -69,6 +71,28 @@ def test_a_model_in_the_cache_needs_no_hub(has_cuda: bool, model: str, tmp_path:
 
     assert choice.name == model
     assert "cache of models" in choice.why
+
+
+def test_how_much_was_fetched_stands_in_the_reason_while_a_model_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    models = Models("all-MiniLM-L6-v2", WITH_CUDA)
+    assert models.reason("reranker") == "the model is loading: it waits for its turn"
+
+    blobs = tmp_path / f"models--{WITH_CUDA.replace('/', '--')}" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "one").write_bytes(bytes(2_000_000))
+    (blobs / "two.incomplete").write_bytes(bytes(1_500_000))
+    models.under_way = {"reranker": WITH_CUDA}
+    assert models.reason("reranker") == f"the model is loading: {WITH_CUDA}, 3 MB fetched"
+
+    models.under_way = {"embedder": "all-MiniLM-L6-v2"}
+    assert models.reason("embedder").endswith("all-MiniLM-L6-v2 is read and tried")
+    models.embedder = Slot(None, reason="")
+    assert models.reason("embedder") == ""
+    told = ServerInfo("1", None, None, reranker_reason=models.reason("reranker"))
+    assert told.is_loading
 
 
 def test_the_catalogue_names_each_once_and_every_service_can_be_asked() -> None:
