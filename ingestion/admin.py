@@ -12,12 +12,13 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from ingestion import services
+from ingestion.admin_actions import confirmation
 from ingestion.listing import FAILED
 from ingestion.models import (
     AuditEntry,
@@ -197,15 +198,25 @@ class DocumentAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has no t
         return f"{document.progress_done} of {document.progress_total}"
 
     @admin.action(description="Retry failed documents", permissions=["change"])
-    def retry(self, request: HttpRequest, queryset: QuerySet[Document]) -> None:
-        """Set the failed ones among the chosen to work again."""
+    def retry(self, request: HttpRequest, queryset: QuerySet[Document]) -> HttpResponse | None:
+        """Ask, then set the failed ones among the chosen to work again."""
         failed = Document.objects.filter(pk__in=queryset.values("pk"), state__in=FAILED)
+        asked = confirmation(
+            request,
+            queryset,
+            panel=self,
+            question=f"Try {failed.count()} of the {queryset.count()} chosen documents again?",
+            detail="Those that had not failed are left alone.",
+        )
+        if asked is not None:
+            return asked
         count = services.retry(documents=failed)
         left = queryset.count() - count
         if count:
             messages.success(request, f"{count} will be tried again; {left} had not failed.")
         else:
             messages.warning(request, "None of the chosen documents had failed.")
+        return None
 
     def get_deleted_objects(self, objs: Iterable[Document], request: HttpRequest) -> Confirmation:
         """Names and counts for the confirmation."""

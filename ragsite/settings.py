@@ -368,6 +368,8 @@ UNFOLD = {
                 "title": "Operation",
                 "items": [
                     _admin_link("Overview", "monitoring", "overview"),
+                    _admin_link("Queue", "dns", "queue"),
+                    _admin_link("Rerankers", "swap_vert", "rerankers"),
                     _admin_link("Query clinic", "healing", "clinic"),
                     _admin_link("Audit log", "history", "admin:ingestion_auditentry_changelist"),
                 ],
@@ -399,6 +401,7 @@ UNFOLD = {
                     _admin_link(
                         "Judgements", "thumbs_up_down", "admin:search_judgement_changelist"
                     ),
+                    _admin_link("Evaluation runs", "labs", "admin:search_evaluationrun_changelist"),
                 ],
             },
             {

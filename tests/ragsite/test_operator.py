@@ -17,7 +17,8 @@ from pytest_django.fixtures import Settings
 from chat import clinic
 from chat.clinic import Reason
 from chat.models import Conversation, Turn
-from ingestion.models import Corpus, Document
+from ingestion.audit import Action
+from ingestion.models import AuditEntry, Corpus, Document
 from ragsite import figures, rerankers, workers
 from search.models import Judgement, digest_of
 
@@ -233,6 +234,79 @@ def test_the_catalogue_stands_there_while_the_model_server_is_away(
     assert "Not reranked: the model server does not answer." in page
     assert "BAAI/bge-reranker-v2-m3" in page
     assert "in use</span>" not in page
+
+
+# --- the admin panel -------------------------------------------------------------------
+
+
+def test_people_are_switched_off_after_a_question_and_never_oneself(
+    client: Client, admin: User, alice: User, bob: User
+) -> None:
+    client.force_login(admin)
+    list_of_people = reverse("admin:auth_user_changelist")
+    chosen = {"action": "switch_off", "_selected_action": [alice.pk, bob.pk, admin.pk]}
+
+    asked = client.post(list_of_people, chosen)
+    for name in ("queue", "rerankers", "admin:search_evaluationrun_changelist"):
+        assert f'href="{reverse(name)}"' in asked.content.decode()
+    assert "Switch 2 of the 3 chosen people off?" in asked.content.decode()
+    assert User.objects.filter(is_active=True).count() == 3
+
+    client.post(list_of_people, {**chosen, "confirmed": "yes"})
+
+    assert list(User.objects.filter(is_active=True)) == [admin]
+    lines = AuditEntry.objects.filter(action=Action.PERSON_CHANGED, person=admin)
+    assert {(line.about_name, line.detail["switched"]) for line in lines} == {
+        ("alice", "off"),
+        ("bob", "off"),
+    }
+
+
+def test_a_person_made_in_the_admin_panel_stands_in_the_audit_log_without_the_password(
+    client: Client, admin: User
+) -> None:
+    client.force_login(admin)
+    word = "a-long-Word-47"
+    typed = {"username": "carol", "usable_password": "true", "password1": word, "password2": word}
+    page = client.get(reverse("admin:auth_user_add")).context["inline_admin_formsets"]
+    typed |= {
+        f"{one.formset.prefix}-{name}": str(value)
+        for one in page
+        for name, value in one.formset.management_form.initial.items()
+    }
+
+    answer = client.post(reverse("admin:auth_user_add"), typed)
+
+    assert answer.status_code == 302
+
+    line = AuditEntry.objects.get(action=Action.PERSON_CHANGED)
+    assert (line.person, line.about_name) == (admin, "carol")
+    assert "username" in line.detail["fields"]
+    assert word not in str(line.detail)
+
+
+def test_documents_are_tried_again_after_a_question_with_counts(
+    client: Client, admin: User, corpus: Corpus
+) -> None:
+    failed, ready = (
+        Document.objects.create(
+            corpus=corpus, name=state, size_bytes=1, sha256=state[0] * 64, state=state
+        )
+        for state in ("failed", "ready")
+    )
+    client.force_login(admin)
+    documents = reverse("admin:ingestion_document_changelist")
+    chosen = {"action": "retry", "_selected_action": [failed.pk, ready.pk]}
+
+    asked = client.post(documents, chosen)
+    failed.refresh_from_db()
+    assert "Try 1 of the 2 chosen documents again?" in asked.content.decode()
+    assert failed.state == "failed"
+
+    client.post(documents, {**chosen, "confirmed": "yes"})
+
+    failed.refresh_from_db()
+    assert failed.state == "received"
 
 
 # --- the queue -------------------------------------------------------------------------
