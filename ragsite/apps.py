@@ -9,7 +9,8 @@ class SiteConfig(AppConfig):
     name = "ragsite"
 
     def ready(self) -> None:
-        """Let the audit log hear of sign-ins, whichever way they are made."""
-        from ragsite import sign_in_log
+        """Let the audit log hear of sign-ins and of changes in the admin panel."""
+        from ragsite import panel_log, sign_in_log
 
         sign_in_log.listen()
+        panel_log.listen()

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -283,6 +283,29 @@ def test_a_person_made_in_the_admin_panel_stands_in_the_audit_log_without_the_pa
     assert (line.person, line.about_name) == (admin, "carol")
     assert "username" in line.detail["fields"]
     assert word not in str(line.detail)
+
+
+def test_what_is_changed_or_deleted_in_the_panel_stands_in_the_audit_log(
+    client: Client, admin: User, alice: User, conversation: Conversation
+) -> None:
+    client.force_login(admin)
+    group = Group.objects.create(name="Readers")
+
+    change = reverse("admin:auth_group_change", args=[group.pk])
+    client.post(change, {"name": "Writers"})
+    client.post(reverse("admin:auth_group_delete", args=[group.pk]), {"post": "yes"})
+    gone = reverse("admin:chat_conversation_delete", args=[conversation.pk])
+    client.post(gone, {"post": "yes"})
+
+    told = AuditEntry.objects.filter(action=Action.SITE_CHANGED).order_by("pk")
+    assert [(e.about_name, e.detail["kind"], e.detail["verb"]) for e in told] == [
+        ("Writers", "group", "changed"),
+        ("Writers", "group", "deleted"),
+        ("", "conversation", "deleted"),
+    ]
+    assert told[0].detail["what"] == "Changed Name."
+    assert told[2].detail["what"] == ""
+    assert all(e.person == admin for e in told)
 
 
 def test_documents_are_tried_again_after_a_question_with_counts(
