@@ -89,6 +89,9 @@ class Gate:
         host, port = self._target.hostname or "127.0.0.1", self._target.port or 80
         there, back = await asyncio.open_connection(host, port)
         self._writers |= {writer, back}
+        if self.way is Way.SHUT:  # since this connection was taken
+            writer.transport.abort()
+            back.transport.abort()
         try:
             with suppress(OSError):
                 await asyncio.gather(

@@ -484,12 +484,14 @@ def test_the_admin_retries_failed_documents_only(
         corpus=document.corpus, name="b", size_bytes=1, sha256="c" * 64, state="ready"
     )
     client.force_login(admin)
+    address = reverse("admin:ingestion_document_changelist")
+    action = {"action": "retry", "_selected_action": [document.pk, ready.pk]}
 
-    client.post(
-        reverse("admin:ingestion_document_changelist"),
-        {"action": "retry", "_selected_action": [document.pk, ready.pk]},
-    )
+    client.post(address, action)
+    document.refresh_from_db()
+    assert document.state == Document.State.FAILED
 
+    client.post(address, {**action, "confirmed": "yes"})
     document.refresh_from_db()
     ready.refresh_from_db()
     assert (document.state, ready.state) == (Document.State.RECEIVED, Document.State.READY)
