@@ -13,6 +13,7 @@ from chat.admission import shared_line
 from chat.types import ChatServices, GenerationSettings, GeneratorKind, TurnOptions
 from inference.client import shared_client
 from ingestion.models import Corpus
+from ingestion.types import EVERYTHING, DocumentFilter
 from search.conf import retrieval_settings, search_services
 from search.pipeline import retrieve
 from search.types import Trace
@@ -39,19 +40,19 @@ def generation_settings(model: str = "") -> GenerationSettings:
 
 
 def chat_services(
-    labels: tuple[tuple[str, str], ...] = (), options: TurnOptions = DEFAULT_OPTIONS
+    only: DocumentFilter = EVERYTHING, options: TurnOptions = DEFAULT_OPTIONS
 ) -> ChatServices:
     """The running processes as the settings name them now.
 
     Args:
-        labels: what documents must carry to be searched.
+        only: which documents are searched.
         options: what this one turn is to be done with.
     """
     generation = generation_settings(options.model)
     is_ollama = generation.kind == GeneratorKind.OLLAMA
     parallel = settings.OLLAMA_PARALLEL if is_ollama else settings.OPENAI_PARALLEL
     return ChatServices(
-        retrieve=partial(_retrieve, labels=labels, knobs=options.retrieval),
+        retrieve=partial(_retrieve, only=only, knobs=options.retrieval),
         generation=generation,
         sentences=shared_client(settings.EMBED_URL, settings.RERANK_URL),
         line=shared_line(
@@ -68,13 +69,13 @@ def _retrieve(
     corpora: Sequence[Corpus],
     on_stage: Callable[[str], None],
     *,
-    labels: tuple[tuple[str, str], ...],
+    only: DocumentFilter,
     knobs: Mapping[str, Any],
 ) -> Trace:
     return retrieve(
         question,
         corpora=corpora,
-        settings=replace(retrieval_settings(corpora), labels=labels, **knobs),
+        settings=replace(retrieval_settings(corpora).limited_to(only), **knobs),
         services=search_services(remember=True),
         on_stage=on_stage,
     )

@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from django import forms
 
 from chat.types import TurnOptions
-from ingestion.forms import CorporaField
-from ingestion.models import Corpus, Document
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AnonymousUser, User
+from ingestion.forms import ScopeForm
 
 MAX_QUESTION_CHARACTERS = 10_000
 
 
-class AskForm(forms.Form):
-    """A question, the corpora it is put to, and the conversation it goes on with.
-
-    What the person may not see is refused like what does not exist.
-    """
+class AskForm(ScopeForm):
+    """A question, its scope, and the conversation it goes on with."""
 
     question = forms.CharField(error_messages={"required": "Type a question first."})
     model = forms.CharField(required=False, max_length=200)
-    corpora = CorporaField(
-        queryset=Corpus.objects.none(),
-        error_messages={
-            "required": "Choose at least one corpus to ask.",
-            "invalid_choice": "One of the chosen corpora no longer exists. Reload the page and "
-            "choose again.",
-            "invalid_pk_value": "One of the chosen corpora no longer exists. Reload the page and "
-            "choose again.",
-        },
-    )
-
-    def __init__(self, *args: Any, person: User | AnonymousUser, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        corpora = self.fields["corpora"]
-        assert isinstance(corpora, CorporaField)
-        corpora.queryset = Corpus.objects.readable_by(person)
-
-    def clean_corpora(self) -> list[Corpus]:
-        """Refuse a scope in which there is nothing to search yet."""
-        chosen = list(self.cleaned_data["corpora"])
-        if not Document.objects.searchable().filter(corpus__in=chosen).exists():
-            names = ", ".join(f"“{corpus}”" for corpus in chosen)
-            raise forms.ValidationError(
-                f"{names} {'holds' if len(chosen) == 1 else 'hold'} no document that is ready. "
-                "Upload one there, or wait until it has been read.",
-                code="nothing_ready",
-            )
-        return chosen
 
     def clean_question(self) -> str:
         """Refuse a question that is too long, saying by how much."""

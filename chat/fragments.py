@@ -42,6 +42,7 @@ def turn_context(turn: Turn) -> dict[str, Any]:
         "figures": panel.figures(turn.trace, degraded=turn.degraded, timings_ms=turn.timings_ms),
         "source_count": shown,
         "chosen": panel.chosen(turn.options),
+        "searched_in": panel.searched_in(turn.trace, turn.sources),
         "follow_ups": (
             suggesting.follow_ups(turn.sources, question=turn.question)
             if turn.state == Turn.State.DONE and not turn.abstained

@@ -15,6 +15,7 @@ from django.utils import timezone
 from chat import branches
 from chat.branches import Place
 from ingestion.models import Corpus
+from ingestion.types import DocumentFilter
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -46,6 +47,12 @@ class Conversation(models.Model):
     corpora = models.ManyToManyField(Corpus, related_name="conversations", blank=True)
     labels = models.JSONField(
         default=list, blank=True, help_text="[[name, value], …] that documents must carry."
+    )
+    documents = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Ids of those that are searched; empty: all of the corpora. One that is deleted "
+        "stays in here, or the scope would widen by itself.",
     )
     model = models.CharField(
         max_length=200, blank=True, help_text="Language model of its answers; empty: the site's."
@@ -82,6 +89,12 @@ class Conversation(models.Model):
 
     def __str__(self) -> str:
         return self.title or "New conversation"
+
+    @property
+    def only(self) -> DocumentFilter:
+        """Which documents of its corpora are searched."""
+        labels = tuple((name, value) for name, value in self.labels)
+        return DocumentFilter(labels=labels, documents=tuple(self.documents))
 
     def parents(self) -> dict[int, int | None]:
         """Of every turn, the turn that it follows: what `chat.branches` works with."""

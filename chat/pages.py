@@ -12,12 +12,15 @@ from django.db.models import Count, F, Q
 from django.utils import timezone
 
 from chat.models import Conversation
+from ingestion.forms import MAX_DOCUMENTS
 from ingestion.models import Corpus, Document
+from ingestion.types import DocumentFilter
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
 CONVERSATIONS_LISTED = 100
+DOCUMENTS_FOUND = 20
 PINNED = "Pinned"
 
 
@@ -62,6 +65,40 @@ def corpus_choices(
         CorpusChoice(pk, name, ready, waiting, ready > 0 if chosen is None else pk in chosen)
         for pk, name, ready, waiting in counted
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDocuments:
+    """Documents to choose from, and how many more there are."""
+
+    documents: Sequence[Document]
+    more: int
+
+
+def found_documents(
+    person: User | AnonymousUser, *, search: str, besides: Collection[int] = ()
+) -> FoundDocuments:
+    """Documents that this person may ask, the latest first.
+
+    Args:
+        person: who asks.
+        search: words that name or title must have, each somewhere; empty for all.
+        besides: ids of those that are chosen already.
+    """
+    found = Document.objects.readable_by(person).searchable().exclude(pk__in=besides)
+    for word in search.split():
+        found = found.filter(Q(name__icontains=word) | Q(title__icontains=word))
+    latest = found.select_related("corpus").order_by("-created_at", "-pk")
+    return FoundDocuments(list(latest[:DOCUMENTS_FOUND]), max(0, found.count() - DOCUMENTS_FOUND))
+
+
+def chosen_documents(person: User | AnonymousUser, keys: Sequence[int]) -> list[Document]:
+    """Those of these documents that this person may ask, each in its newest version, by name."""
+    if not keys:
+        return []
+    chosen = DocumentFilter(documents=tuple(keys))
+    found = Document.objects.readable_by(person).passing(chosen).newest()
+    return list(found.select_related("corpus").order_by("name", "pk")[:MAX_DOCUMENTS])
 
 
 def last_scope(person: User | AnonymousUser) -> set[int] | None:

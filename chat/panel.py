@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from ingestion.labels import in_words
 from search.types import DegradedCode, Outcome
 
 JUST_MISSED = 5
@@ -302,6 +303,35 @@ def chosen(options: Mapping[str, Any]) -> str:
     if "rerank" in options:
         words.append("with the reranker" if options["rerank"] else "without the reranker")
     return ", ".join(words)
+
+
+def searched_in(trace: Mapping[str, Any] | None, sources: Sequence[Mapping[str, Any]]) -> str:
+    """Which documents were searched, in words; empty where all of the corpora were.
+
+    Args:
+        trace: `Trace.to_json()` or nothing.
+        sources: of the turn; they know the names of documents, if not of all.
+    """
+    settings = (trace or {}).get("settings", {})
+    keys = settings.get("documents", ())
+    words = []
+    if keys:
+        names = list(dict.fromkeys(f"“{s['document']}”" for s in sources if s["document_id"]))
+        rest = max(0, len(keys) - len(names))
+        if rest:
+            names.append(f"{rest} other chosen" if names else _count(rest, "chosen document"))
+        words.append(_listed(names, "and"))
+    labels: dict[str, list[str]] = {}
+    for name, value in settings.get("labels", ()):
+        labels.setdefault(name, []).append(in_words((name, value)))
+    if labels:
+        alternatives = [_listed(values, "or") for values in labels.values()]
+        words.append(f"documents with {_listed(alternatives, 'and')}")
+    return ", of these in ".join(words)
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from chat.models import Conversation, Turn
 from chat.types import ChatServices, TurnOptions
 from ingestion.models import Corpus
 from ingestion.passages import readable
+from ingestion.types import EVERYTHING, DocumentFilter
 from search import judging
 from search.models import Judgement
 from search.types import Trace
@@ -35,7 +36,7 @@ def ask(
     corpora: Sequence[Corpus],
     conversation: Conversation | None = None,
     despite_doubt: bool = False,
-    labels: Sequence[tuple[str, str]] | None = None,
+    only: DocumentFilter | None = None,
     follows: int | None = None,
     model: str | None = None,
     rewrites: bool | None = None,
@@ -51,8 +52,7 @@ def ask(
         corpora: what to search; all must be readable by the person.
         conversation: one of the person's own to go on with.
         despite_doubt: as for `chat.answering.write`.
-        labels: what documents must carry to be searched, from now on in this conversation; None
-            for what it has.
+        only: which documents are searched from now on in this conversation; None for what it has.
         follows: id of the turn of this conversation that the question goes on from; None for
             the last one of the branch that is shown.
         model: the language model from now on in this conversation, "" for the site's; None
@@ -76,8 +76,9 @@ def ask(
             Conversation.objects.filter(pk=conversation.pk).update(**changed)
         conversation.corpora.set(readable)
         chosen: dict[str, Any] = {"model": model, "rewrites": rewrites}
-        if labels is not None:
-            chosen["labels"] = [*map(list, labels)]
+        if only is not None:
+            chosen["labels"] = [*map(list, only.labels)]
+            chosen["documents"] = list(only.documents)
         if chosen := {name: value for name, value in chosen.items() if value is not None}:
             Conversation.objects.filter(pk=conversation.pk).update(**chosen)
         return _grow(
@@ -181,7 +182,7 @@ def answer_once(
     corpora: Sequence[Corpus],
     services: ChatServices | None = None,
     tell: Tell = lambda name, data: None,
-    labels: Sequence[tuple[str, str]] = (),
+    only: DocumentFilter = EVERYTHING,
 ) -> Draft:
     """Answer a question outside any conversation; nothing is stored. Blocking.
 
@@ -190,7 +191,7 @@ def answer_once(
         corpora: what the asking person may read; the caller has checked it.
         services: what to answer with; by default what the settings name.
         tell: called with each thing that happens, see `chat.answering`.
-        labels: what documents must carry to be searched.
+        only: which documents are searched.
 
     Returns:
         The answer with its sources and trace; its state is DONE or INTERRUPTED.
@@ -201,7 +202,7 @@ def answer_once(
     draft = Draft(question=checked_question(question))
 
     async def answer() -> None:
-        given = services or chat_services(tuple(labels))
+        given = services or chat_services(only)
         await answering.write(draft, corpora=corpora, services=given, tell=tell)
         await given.line.settled()
 

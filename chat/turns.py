@@ -43,6 +43,7 @@ from chat.render import render_markdown, split_blocks
 from chat.threads import in_thread
 from chat.types import ChatServices, Exchange, TurnOptions
 from ingestion.models import Corpus
+from ingestion.types import EVERYTHING, DocumentFilter
 from search.errors import SearchError
 from telemetry import metrics, requests, tracing
 
@@ -234,7 +235,7 @@ class _Live:
                     await answering.write(
                         self.draft,
                         corpora=job.corpora,
-                        services=services or chat_services(job.labels, job.options),
+                        services=services or chat_services(job.only, job.options),
                         tell=self._tell,
                         history=job.history,
                         found=self._save_found,
@@ -344,7 +345,7 @@ class _Job:
     corpora: Sequence[Corpus]
     history: Sequence[Exchange]
     despite_doubt: bool = False
-    labels: tuple[tuple[str, str], ...] = ()
+    only: DocumentFilter = EVERYTHING
     options: TurnOptions = DEFAULT_OPTIONS
     rewrites: bool = True
     person: str = ""
@@ -373,7 +374,7 @@ def _claim(turn_id: int) -> _Job | None:
         corpora=list(readable.filter(conversations=conversation)),
         history=[Exchange(question, answer) for question, answer in reversed(recent)],
         despite_doubt=turn.despite_doubt,
-        labels=tuple((name, value) for name, value in conversation.labels),
+        only=conversation.only,
         options=replace(options, model=options.model or conversation.model),
         rewrites=conversation.rewrites,
         person=str(conversation.owner_id),

@@ -8,6 +8,7 @@ app_name = "chat"
 urlpatterns = [
     path("", views.new, name="new"),
     path("conversations/", views.conversations, name="conversations"),
+    path("documents/", views.documents, name="documents"),
     path("<int:conversation_id>/", views.conversation, name="conversation"),
     path("<int:conversation_id>/earlier/", views.earlier, name="earlier"),
     path("<int:conversation_id>/rename/", views.rename, name="rename"),

@@ -6,7 +6,7 @@ whether or not anybody follows; a page that is reloaded follows again from the s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -29,6 +29,7 @@ from chat.models import Conversation, Turn
 from chat.threads import in_thread
 from ingestion import labels
 from ingestion.models import Corpus
+from ingestion.types import DocumentFilter
 from search.inspector import inspection_of_answer
 
 TURNS_SHOWN = 30
@@ -46,10 +47,12 @@ if TYPE_CHECKING:
 @require_GET
 @never_cache
 def new(request: HttpRequest) -> HttpResponse:
-    """The page on which a conversation begins; `?corpus=` and `?question=` fill it in."""
-    asked = request.GET.get("corpus", "")
-    chosen = {int(asked[:18])} if asked.isascii() and asked.isdigit() else None
-    scope = chosen if chosen is not None else pages.last_scope(request.user)
+    """The page on which a conversation begins.
+
+    `?corpus=`, `?document=` and `?question=` fill it in.
+    """
+    corpus = _number(request.GET.get("corpus", ""))
+    scope = {corpus} if corpus is not None else pages.last_scope(request.user)
     form = AskForm(initial={"question": request.GET.get("question", "")}, person=request.user)
     return render(request, "chat/conversation.html", _page(request, None, form=form, scope=scope))
 
@@ -85,6 +88,16 @@ def conversations(request: HttpRequest) -> HttpResponse:
     return render(request, "chat/_conversations.html", {"days": days, "search": search})
 
 
+@require_GET
+@never_cache
+def documents(request: HttpRequest) -> HttpResponse:
+    """Documents to choose from for a question: `?find=` in their names, without `?documents=`."""
+    search = request.GET.get("find", "").strip()[:200]
+    chosen = _numbers(request.GET.getlist("documents"))
+    context = pages.found_documents(request.user, search=search, besides=chosen)
+    return render(request, "chat/_documents.html", {"search": search, "found": context})
+
+
 @require_POST
 async def ask(request: Request) -> HttpResponse:
     """Take a question and begin to answer it.
@@ -112,14 +125,14 @@ def _accept(request: Request, person: User | AnonymousUser) -> Turn | HttpRespon
                 question=form.cleaned_data["question"],
                 corpora=form.cleaned_data["corpora"],
                 conversation=held,
-                labels=labels.read_all(request.POST.getlist("labels")),
+                only=form.only,
                 follows=_number(request.POST.get("follows", "")),
                 model=form.cleaned_data["model"] if "model" in request.POST else None,
                 rewrites=_last_word(request, "rewrites"),
             )
         except QuestionRefused as exc:  # true a moment ago, no longer
             form.add_error("question", exc.sentence)
-    scope = {int(pk) for pk in request.POST.getlist("corpora") if pk.isascii() and pk.isdigit()}
+    scope = set(_numbers(request.POST.getlist("corpora")))
     if request.htmx:
         context = _composer(request, held, form=form, scope=scope)
         response = render(request, "chat/_composer.html", context, status=422)
@@ -353,6 +366,22 @@ def _number(text: str) -> int | None:
     return int(text[:18]) if text.isascii() and text.isdigit() else None
 
 
+def _numbers(texts: Iterable[str]) -> list[int]:
+    return [number for text in texts if (number := _number(text)) is not None]
+
+
+def _only(request: HttpRequest, held: Conversation | None) -> DocumentFilter:
+    """What the composer is to show as chosen: what was sent, or what the conversation has."""
+    if request.method == "POST":
+        return DocumentFilter(
+            labels=labels.read_all(request.POST.getlist("labels")),
+            documents=tuple(_numbers(request.POST.getlist("documents"))),
+        )
+    if held is not None:
+        return held.only
+    return DocumentFilter(documents=tuple(_numbers(request.GET.getlist("document"))))
+
+
 def _composer(
     request: HttpRequest,
     held: Conversation | None,
@@ -363,14 +392,13 @@ def _composer(
     if scope is None and held is not None:
         scope = set(held.corpora.values_list("pk", flat=True))
     choices = pages.corpus_choices(request.user, chosen=scope)
-    wanted = labels.read_all(request.POST.getlist("labels"))
-    if not wanted and held is not None:
-        wanted = tuple((name, value) for name, value in held.labels)
+    only = _only(request, held)
     readable = Corpus.objects.readable_by(request.user)
     return {
         "conversation": held,
         "form": form,
-        "labels": labels.choices(readable, chosen=wanted) if choices else [],
+        "labels": labels.choices(readable, chosen=only.labels) if choices else [],
+        "documents": pages.chosen_documents(request.user, only.documents),
         "corpora": sorted(choices, key=lambda choice: not choice.is_chosen),
         "can_ask": any(choice.ready for choice in choices),
         "max_characters": MAX_QUESTION_CHARACTERS,

@@ -9,7 +9,8 @@ from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 
 from ingestion import labels
-from ingestion.models import Corpus
+from ingestion.models import Corpus, Document
+from ingestion.types import DocumentFilter
 
 
 def add_person_and_corpus(parser: CommandParser) -> None:
@@ -28,8 +29,11 @@ def add_person(parser: CommandParser) -> None:
     )
 
 
-def add_labels(parser: CommandParser) -> None:
-    """Declare `--tag TAG` and `--where NAME=VALUE`, each as often as wanted."""
+def add_filter(parser: CommandParser) -> None:
+    """Declare `--tag TAG`, `--where NAME=VALUE` and `--document NAME`, each as often as wanted."""
+    parser.add_argument(
+        "--document", action="append", default=[], metavar="NAME", help="Only this document."
+    )
     parser.add_argument(
         "--tag", action="append", default=[], metavar="TAG", help="Only documents with this tag."
     )
@@ -42,17 +46,24 @@ def add_labels(parser: CommandParser) -> None:
     )
 
 
-def labels_of(options: Mapping[str, Any]) -> tuple[labels.Label, ...]:
-    """What `--tag` and `--where` say.
+def filter_of(options: Mapping[str, Any], corpus: Corpus) -> DocumentFilter:
+    """What `--tag`, `--where` and `--document` say.
 
     Raises:
-        CommandError: one is not written as it must be.
+        CommandError: one is not written as it must be, or there is no such document.
     """
     texts = [*(f"{labels.TAG}={tag}" for tag in options["tag"]), *options["where"]]
     for text in texts:
         if labels.read_one(text) is None:
             raise CommandError(f"“{text}” is no filter. Write --tag TAG or --where NAME=VALUE.")
-    return labels.read_all(texts)
+    searchable = Document.objects.searchable().filter(corpus=corpus)
+    found = dict(searchable.filter(name__in=options["document"]).values_list("name", "pk"))
+    for name in options["document"]:
+        if name not in found:
+            raise CommandError(
+                f"“{corpus}” has no document called “{name}” that is ready. Check the spelling."
+            )
+    return DocumentFilter(labels=labels.read_all(texts), documents=tuple(found.values()))
 
 
 def person(options: Mapping[str, Any]) -> User:

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib.auth.models import User
 from django.db import models
 
-from ingestion.models import MAX_INSTRUCTIONS, Corpus
+from ingestion import labels
+from ingestion.models import MAX_INSTRUCTIONS, Corpus, Document
 from ingestion.parsing.formats import EXTENSIONS
 from ingestion.types import (
     MAX_PASSAGE_TOKENS,
     MIN_PASSAGE_TOKENS,
     WINDOW_TOKENS,
     ChunkOptions,
+    DocumentFilter,
     Strategy,
 )
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser
 
 ACCEPTED = tuple(extension for group in EXTENSIONS.values() for extension in group)
 
 MAX_CONTEXT_TOKENS = 4_000
+MAX_DOCUMENTS = 50
 
 
-class CorporaField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
-    """Corpora to choose from; numbers that no database holds name none of them."""
+class RowsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
+    """Rows to choose from; numbers that no database holds name none of them."""
 
     def clean(self, value: Any) -> Any:
         """Refuse what cannot be an id before SQLite is asked for it, which would fail."""
@@ -36,6 +42,95 @@ class CorporaField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  #
                     params={"value": key},
                 )
         return super().clean(value)
+
+
+class LabelsField(forms.Field):
+    """Labels as forms carry them, `name=value`; what is none is left out."""
+
+    widget = forms.MultipleHiddenInput
+
+    def clean(self, value: Any) -> tuple[labels.Label, ...]:
+        """The labels, each once."""
+        return labels.read_all(map(str, value or ()))
+
+
+class ScopeForm(forms.Form):
+    """What a question is put to: corpora, or single documents of them, and a filter by labels.
+
+    What the person may not see is refused like what does not exist. With documents, the corpora
+    are those that hold them. `only` is then what is searched of the corpora.
+    """
+
+    documents = RowsField(
+        queryset=Document.objects.none(),
+        required=False,
+        error_messages=dict.fromkeys(
+            ("invalid_choice", "invalid_pk_value"),
+            "One of the chosen documents no longer exists. Go on without it, or choose another.",
+        ),
+    )
+    labels = LabelsField(required=False)
+    corpora = RowsField(
+        queryset=Corpus.objects.none(),
+        required=False,
+        error_messages=dict.fromkeys(
+            ("invalid_choice", "invalid_pk_value"),
+            "One of the chosen corpora no longer exists. Reload the page and choose again.",
+        ),
+    )
+
+    def __init__(self, *args: Any, person: User | AnonymousUser, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        corpora, documents = self.fields["corpora"], self.fields["documents"]
+        assert isinstance(corpora, RowsField)
+        assert isinstance(documents, RowsField)
+        corpora.queryset = Corpus.objects.readable_by(person)
+        documents.queryset = Document.objects.readable_by(person)
+
+    @property
+    def only(self) -> DocumentFilter:
+        """What is searched of the corpora, after `is_valid`."""
+        keys = sorted(document.pk for document in self.cleaned_data["documents"])
+        return DocumentFilter(labels=self.cleaned_data["labels"], documents=tuple(keys))
+
+    def clean_documents(self) -> list[Document]:
+        """Refuse documents that cannot be searched now, and too many."""
+        chosen = list(self.cleaned_data["documents"])
+        if len(chosen) > MAX_DOCUMENTS:
+            raise forms.ValidationError(
+                f"At most {MAX_DOCUMENTS} single documents can be chosen. Give them a tag, and "
+                "filter by the tag.",
+                code="too_many",
+            )
+        for document in chosen:
+            is_this = DocumentFilter(documents=(document.pk,))
+            if not Document.objects.searchable().passing(is_this).exists():
+                raise forms.ValidationError(
+                    f"“{document}” cannot be searched now: it is still being read, has failed, or "
+                    "is switched off for answers. Untick it, or look at its page.",
+                    code="not_searchable",
+                )
+        return chosen
+
+    def clean_corpora(self) -> list[Corpus]:
+        """Refuse a scope in which there is nothing to search yet."""
+        documents = self.cleaned_data.get("documents")
+        if documents is None:  # refused already
+            return []
+        if documents:
+            holders = {document.corpus_id for document in documents}
+            return list(Corpus.objects.filter(pk__in=holders))
+        chosen = list(self.cleaned_data["corpora"])
+        if not chosen:
+            raise forms.ValidationError("Choose at least one corpus to ask.", code="required")
+        if not Document.objects.searchable().filter(corpus__in=chosen).exists():
+            names = ", ".join(f"“{corpus}”" for corpus in chosen)
+            raise forms.ValidationError(
+                f"{names} {'holds' if len(chosen) == 1 else 'hold'} no document that is ready. "
+                "Upload one there, or wait until it has been read.",
+                code="nothing_ready",
+            )
+        return chosen
 
 
 class CorpusForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time

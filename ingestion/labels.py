@@ -29,6 +29,12 @@ def key(label: Label) -> str:
     return f"{label[0]}={label[1]}"
 
 
+def in_words(label: Label) -> str:
+    """The label as pages show it."""
+    name, value = label
+    return value if name == TAG else f"{name}: {value}"
+
+
 def read_one(text: str) -> Label | None:
     """The label of such a string; None if it is none."""
     name, equals, value = (part.strip() for part in text.partition("="))
@@ -86,8 +92,5 @@ def choices(corpora: Iterable[Corpus], *, chosen: Collection[Label] = ()) -> lis
     )
     counts: dict[Label, int] = {(name, value): count for name, value, count in rows}
     listed = {**dict.fromkeys(chosen, 0), **counts}
-    found = [
-        Choice(key(one), one[1] if one[0] == TAG else f"{one[0]}: {one[1]}", n, one in chosen)
-        for one, n in listed.items()
-    ]
+    found = [Choice(key(one), in_words(one), n, one in chosen) for one, n in listed.items()]
     return sorted(found, key=lambda choice: choice.text.casefold())

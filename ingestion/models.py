@@ -23,7 +23,7 @@ from ingestion.audit import AuditEntry as AuditEntry  # a model: Django finds it
 from ingestion.embeddings import STORED
 from ingestion.errors import SENTENCES
 from ingestion.imports import CorpusImport as CorpusImport  # likewise
-from ingestion.types import ChunkOptions, Strategy
+from ingestion.types import ChunkOptions, DocumentFilter, Strategy
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -443,6 +443,15 @@ class DocumentQuerySet(models.QuerySet["Document"]):
         return Document.objects.filter(
             Q(pk__in=self.order_by().values("pk")) | Q(Exists(later.exclude(lineage="")))
         )
+
+    def passing(self, only: DocumentFilter) -> DocumentQuerySet:
+        """Documents that such a filter lets through."""
+        found = self.labelled(only.labels)
+        if not only.documents:
+            return found
+        chosen = Document.objects.filter(pk__in=only.documents).exclude(lineage="")
+        lineages = chosen.order_by().values("lineage")
+        return found.filter(Q(pk__in=only.documents) | Q(lineage__in=lineages))
 
     def labelled(self, labels: Iterable[tuple[str, str]]) -> DocumentQuerySet:
         """Documents that carry, of each name among these labels, one of its values."""

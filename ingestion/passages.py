@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ingestion.models import Chunk, Corpus, Document, IndexGeneration
-from ingestion.types import Passage, Span
+from ingestion.types import EVERYTHING, DocumentFilter, Passage, Span
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
@@ -18,7 +18,7 @@ def resolve(
     *,
     corpora: Collection[Corpus],
     generations: Collection[int] | None = None,
-    labels: Iterable[tuple[str, str]] = (),
+    only: DocumentFilter = EVERYTHING,
 ) -> dict[str, Passage]:
     """The passages of these ids that may be shown, by id.
 
@@ -32,7 +32,7 @@ def resolve(
         corpora: corpora that the asking person may read.
         generations: ids of those that were searched, which counts where another one became
             live meanwhile.
-        labels: what the documents must carry, see `DocumentQuerySet.labelled`.
+        only: which documents may be searched.
     """
     searched = IndexGeneration.objects.filter(corpus__in=corpora)
     if generations is None:
@@ -43,7 +43,7 @@ def resolve(
         Chunk.objects.filter(
             pk__in=set(chunk_ids),
             generation__in=searched,
-            document__in=Document.objects.searchable().labelled(labels),
+            document__in=Document.objects.searchable().passing(only),
         )
     )
 

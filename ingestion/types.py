@@ -38,6 +38,24 @@ class ChunkOptions:
     overlap_tokens: int = 32
 
 
+@dataclass(frozen=True, slots=True)
+class DocumentFilter:
+    """Which documents of the corpora are searched; with nothing in it, all of them.
+
+    labels: (name, value): of each name a document must carry one of the values.
+    documents: ids; a document, or another version of it, must be among them.
+    """
+
+    labels: tuple[tuple[str, str], ...] = ()
+    documents: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.labels or self.documents)
+
+
+EVERYTHING = DocumentFilter()
+
+
 class ElementKind(StrEnum):
     """What a piece of a document is, for structure-aware chunking."""
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 
-from ingestion.forms import CorporaField
-from ingestion.models import Corpus
+from ingestion import labels
+from ingestion.forms import ScopeForm
 from search.types import Fusion, RetrievalSettings
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AnonymousUser, User
 
 MAX_QUESTION_CHARACTERS = 10_000
 MAX_POOL = 400
@@ -65,34 +62,32 @@ class KnobsForm(forms.Form):
 
     def settings(self) -> RetrievalSettings:
         """The knobs of a valid form."""
-        names = {field.name for field in fields(RetrievalSettings)}
+        names = {field.name for field in fields(RetrievalSettings)} & set(KnobsForm.base_fields)
         given = {name: value for name, value in self.cleaned_data.items() if name in names}
         return RetrievalSettings.from_json(given)
 
 
 def knobs_initial(settings: RetrievalSettings) -> dict[str, Any]:
     """What the form shows for these settings."""
-    return {**asdict(settings), "rerank": "1" if settings.rerank else "0"}
+    return {
+        **asdict(settings),
+        "rerank": "1" if settings.rerank else "0",
+        "labels": [labels.key(label) for label in settings.labels],
+    }
 
 
-class InspectForm(KnobsForm):
-    """A question to corpora, with knobs."""
+class InspectForm(ScopeForm, KnobsForm):
+    """A question to corpora, or to single documents, with knobs."""
 
     question = forms.CharField(
         max_length=MAX_QUESTION_CHARACTERS,
         widget=forms.Textarea(attrs={"rows": 3}),
         error_messages={"required": "Type a question first."},
     )
-    corpora = CorporaField(
-        queryset=Corpus.objects.none(),
-        error_messages={"required": "Choose at least one corpus."},
-    )
 
-    def __init__(self, *args: Any, person: User | AnonymousUser, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        field = self.fields["corpora"]
-        assert isinstance(field, CorporaField)
-        field.queryset = Corpus.objects.readable_by(person)
+    def settings(self) -> RetrievalSettings:
+        """The knobs of a valid form, for the documents that it names."""
+        return super().settings().limited_to(self.only)
 
 
 class CutForm(forms.Form):

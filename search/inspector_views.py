@@ -16,9 +16,9 @@ from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
 from inference.errors import InferenceError
-from ingestion import audit
+from ingestion import audit, labels
 from ingestion.audit import Action
-from ingestion.models import Corpus
+from ingestion.models import Corpus, Document
 from ingestion.types import passage_text
 from search import attribution, exports, inspector, judging, showing, slopes
 from search.conf import OF_A_CORPUS, retrieval_settings, search_services
@@ -97,9 +97,22 @@ def _controls(form: InspectForm, person: User) -> dict[str, Any]:
     return {
         "form": form,
         "corpora": [(corpus, str(corpus.pk) in chosen) for corpus in readable],
+        "only": _only(form, person),
         "judged": list(judging.judged_corpora(person, readable).items()),
         "recent": Inspection.objects.of(person).filter(turn_id=None)[:8],
     }
+
+
+def _only(form: InspectForm, person: User) -> list[tuple[str, str, str]]:
+    """What limits the search to some documents, as ticks: field, value, and what it says."""
+    keys = [str(key) for key in form["documents"].value() or [] if str(key).isdecimal()]
+    found = Document.objects.readable_by(person).in_bulk([int(key[:18]) for key in keys])
+    named = [(key, found.get(int(key[:18]))) for key in keys]
+    labelled = labels.read_all(form["labels"].value() or [])
+    return [
+        *(("documents", key, str(one or "a document that is gone")) for key, one in named),
+        *(("labels", labels.key(one), f"what carries {labels.in_words(one)}") for one in labelled),
+    ]
 
 
 @require_GET

@@ -23,7 +23,7 @@ from inference.types import Calibration, ServerInfo
 from ingestion.embeddings import from_bytes
 from ingestion.models import Corpus, Document, IndexGeneration
 from ingestion.passages import resolve
-from ingestion.types import Passage, passage_text
+from ingestion.types import DocumentFilter, Passage, passage_text
 from search import arms, degraded
 from search import rerank as reranking
 from search.arms import Found, QuestionVector, Scope, Within
@@ -140,7 +140,7 @@ def retrieve(
     question = question.encode(errors="replace").decode().strip()
     scopes: list[Scope] = []
     if question and corpora:
-        scopes = _scopes(corpora, services.lexical_dir, generation, labels=settings.labels)
+        scopes = _scopes(corpora, services.lexical_dir, generation, only=settings.only)
     if not scopes:
         return Trace(question, settings, [], {}, {"total": _ms_since(started)}, [])
 
@@ -233,10 +233,10 @@ def _scopes(
     lexical_dir: Path,
     chosen: IndexGeneration | None,
     *,
-    labels: Sequence[tuple[str, str]] = (),
+    only: DocumentFilter,
 ) -> list[Scope]:
     """The live generations of those corpora that have a searchable document, or the chosen one."""
-    searchable = Document.objects.searchable().labelled(labels).filter(corpus=OuterRef("corpus"))
+    searchable = Document.objects.searchable().passing(only).filter(corpus=OuterRef("corpus"))
     found = IndexGeneration.objects.filter(Exists(searchable), corpus__in=corpora)
     if chosen is None:
         found = found.filter(state=IndexGeneration.State.LIVE)
@@ -251,15 +251,15 @@ def _scopes(
             collection=generation.collection_name,
             dimension=generation.dimension,
             embedding_revision=generation.embedding_revision,
-            within=_within(generation, labels) if labels else None,
+            within=_within(generation, only) if only else None,
         )
         for generation in found.select_related("corpus").order_by("corpus_id")
     ]
 
 
-def _within(generation: IndexGeneration, labels: Sequence[tuple[str, str]]) -> Within | None:
+def _within(generation: IndexGeneration, only: DocumentFilter) -> Within | None:
     """What a filter leaves of a corpus; None where that is so much that over-fetching does."""
-    documents = Document.objects.searchable().labelled(labels).filter(corpus=generation.corpus_id)
+    documents = Document.objects.searchable().passing(only).filter(corpus=generation.corpus_id)
     pks = list(documents.values_list("pk", flat=True)[: MAX_WITHIN_DOCUMENTS + 1])
     chunks = generation.embedded(generation.chunks.filter(document__in=pks))
     if len(pks) > MAX_WITHIN_DOCUMENTS or chunks.count() > MAX_WITHIN_PASSAGES:
@@ -302,7 +302,7 @@ def _search(run: _Run) -> _Hits:
         ids = [hit.chunk_id for hit in (*keywords.hits, *meaning.hits)]
         # Of the generations that were searched: another one may have become live since.
         searched = [scope.generation_id for scope in run.scopes]
-        passages = resolve(ids, corpora=run.corpora, generations=searched, labels=settings.labels)
+        passages = resolve(ids, corpora=run.corpora, generations=searched, only=settings.only)
         hits = _Hits(
             keywords=_shown(keywords, passages, settings.bm25_k),
             meaning=_shown(meaning, passages, settings.dense_k),

@@ -8,11 +8,11 @@ returned by that stage".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from ingestion.types import Passage, Span
+from ingestion.types import DocumentFilter, Passage, Span
 
 
 class Outcome(StrEnum):
@@ -71,7 +71,7 @@ class RetrievalSettings:
         allows. What replays an answer whose reranking ran out of time.
     threshold: relevance, 0 to 1, below which the best passage is doubtful; None for the
         reranker's own.
-    labels: (name, value) that documents must carry to be searched: of each name one of the values.
+    labels, documents: which documents are searched, as in `ingestion.types.DocumentFilter`.
     """
 
     bm25_k: int = 50
@@ -86,13 +86,24 @@ class RetrievalSettings:
     rerank_at_most: int = 0
     threshold: float | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    documents: tuple[int, ...] = ()
+
+    @property
+    def only(self) -> DocumentFilter:
+        """Which documents are searched."""
+        return DocumentFilter(labels=self.labels, documents=self.documents)
+
+    def limited_to(self, only: DocumentFilter) -> RetrievalSettings:
+        """The same knobs for other documents."""
+        return replace(self, labels=only.labels, documents=only.documents)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RetrievalSettings:
         """Read what `asdict` wrote, in this version or an earlier one."""
         fusion = Fusion(value.get("fusion", Fusion.RRF))
         labels = tuple((str(name), str(one)) for name, one in value.get("labels", ()))
-        return cls(**{**value, "fusion": fusion, "labels": labels})
+        documents = tuple(int(one) for one in value.get("documents", ()))
+        return cls(**{**value, "fusion": fusion, "labels": labels, "documents": documents})
 
 
 @dataclass(frozen=True, slots=True)

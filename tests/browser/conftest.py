@@ -225,12 +225,15 @@ def open_page(
     """Open a page in a window of its own, signed in: `open_page(width=390, scheme="dark")`."""
     contexts: list[BrowserContext] = []
 
-    def opened(*, width: int = 1440, height: int = 900, scheme: Any = "light") -> Page:
+    def opened(
+        *, width: int = 1440, height: int = 900, scheme: Any = "light", motion: Any = None
+    ) -> Page:
         context = chromium.new_context(
             base_url=site.url,
             storage_state=signed_in,
             viewport={"width": width, "height": height},
             color_scheme=scheme,
+            reduced_motion=motion,
         )
         context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)

@@ -210,6 +210,7 @@ ROUTES = {
     # chat: conversations are their owner's alone, whatever corpus they are about
     "chat:new": everybody(),
     "chat:conversations": everybody(),
+    "chat:documents": everybody(),
     "chat:ask": everybody("post", 422, data={"question": ""}, wrong="get"),
     "chat:conversation": Route(argument="conversation"),
     "chat:rename": own("conversation", 302, data={"title": "Another"}),

@@ -15,7 +15,9 @@ from django.urls import reverse
 
 from chat.conf import chat_services
 from chat.models import Conversation, Turn
+from ingestion import services
 from ingestion.models import Chunk, Corpus, Document
+from ingestion.types import EVERYTHING, DocumentFilter
 from search import inspector, inspector_views, judging
 from search.conf import retrieval_settings
 from search.difference import difference
@@ -69,9 +71,9 @@ def shown(client: Client, kept: Inspection, **query: Any) -> str:
     return response.content.decode()
 
 
-def answered(corpus: Corpus) -> Turn:
+def answered(corpus: Corpus, only: DocumentFilter = EVERYTHING) -> Turn:
     """A turn whose trace chat's own retrieval made."""
-    trace = chat_services().retrieve(QUESTION, [corpus], lambda _: None)
+    trace = chat_services(only).retrieve(QUESTION, [corpus], lambda _: None)
     conversation = Conversation.objects.create(owner=corpus.owner, title="Foxes")
     conversation.corpora.add(corpus)
     return Turn.objects.create(
@@ -103,6 +105,34 @@ def test_replaying_an_answer_gives_the_same_ranks(
     assert list(again.candidates) == list(first.candidates)
     assert difference(first, again).is_same
     assert "The same passages go on to the answer, in the same order." in shown(client, replayed)
+
+
+def test_a_replay_searches_the_same_documents(
+    client: Client, foxes: Library, corpus: Corpus, alice: User
+) -> None:
+    foxes.add(corpus, "A red fox jumps, and jumps again.", name="jumping.txt")
+    jumping = Document.objects.get(name="jumping.txt")
+    services.label(documents=Document.objects.filter(pk=jumping.pk), add=[("tag", "fox")])
+    client.force_login(alice)
+    for only in (
+        DocumentFilter(documents=(jumping.pk,)),
+        DocumentFilter(labels=(("tag", "fox"),), documents=(jumping.pk,)),
+        DocumentFilter(labels=(("tag", "fox"),)),
+    ):
+        turn = answered(corpus, only)
+        assert [source["document"] for source in turn.sources] == ["jumping.txt"]
+        response = client.get(reverse("chat:inspect", args=[turn.pk]), follow=True)
+        page = response.content.decode()
+        assert ("Only jumping.txt" in page) == bool(only.documents)
+        assert ("Only what carries fox" in page) == bool(only.labels)
+        form = response.context["form"].initial
+        replayed = asked(client, corpus, **{k: "" if v is None else v for k, v in form.items()})
+
+        trace = inspector.trace_of(replayed, reader=alice)
+        assert trace.settings.only == only
+        assert [p.document for p in trace.passages.values()] == ["jumping.txt"]
+    unlimited = inspector.trace_of(asked(client, corpus), reader=alice)
+    assert len(unlimited.candidates) == 13
 
 
 def test_a_replay_reranks_as_many_as_time_allowed_then(foxes: Library, corpus: Corpus) -> None:
@@ -285,7 +315,7 @@ def test_a_viewer_exports_only_what_they_judged_themselves(
     ("change", "sentence"),
     [
         ({"question": " "}, "Type a question first."),
-        ({"corpora": []}, "Choose at least one corpus."),
+        ({"corpora": []}, "Choose at least one corpus to ask."),
         ({"bm25_k": 0, "dense_k": 0}, "With both k at 0 nothing is searched."),
         ({"pool": 0}, "greater than or equal to 1"),
         ({"threshold": "2"}, "less than or equal to 1"),

@@ -26,7 +26,7 @@ class Command(BaseCommand):
         """`ask QUESTION --corpus NAME [--as USERNAME] [--json]`."""
         parser.add_argument("question")
         command_options.add_person_and_corpus(parser)
-        command_options.add_labels(parser)
+        command_options.add_filter(parser)
         parser.add_argument(
             "--json", action="store_true", help="Print one JSON document and nothing else."
         )
@@ -48,7 +48,7 @@ class Command(BaseCommand):
                 options["question"],
                 corpora=[corpus],
                 tell=tell,
-                labels=command_options.labels_of(options),
+                only=command_options.filter_of(options, corpus),
             )
         except (QuestionRefused, SearchError) as exc:
             raise CommandError(exc.sentence) from exc

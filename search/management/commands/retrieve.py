@@ -26,7 +26,7 @@ class Command(BaseCommand):
         """`retrieve QUESTION --corpus NAME [--k N] [--json] [--as USERNAME]`."""
         parser.add_argument("question")
         command_options.add_person_and_corpus(parser)
-        command_options.add_labels(parser)
+        command_options.add_filter(parser)
         parser.add_argument(
             "--k",
             type=int,
@@ -43,8 +43,8 @@ class Command(BaseCommand):
         corpus = command_options.readable_corpus(options, person)
         if not options["question"].strip():
             raise CommandError("The question is empty. Write it in quotes after `retrieve`.")
-        labels = command_options.labels_of(options)
-        settings = replace(retrieval_settings([corpus]), labels=labels)
+        only = command_options.filter_of(options, corpus)
+        settings = retrieval_settings([corpus]).limited_to(only)
         if options["k"] is not None:
             if options["k"] < 1:
                 raise CommandError("--k must be at least 1.")
