@@ -82,6 +82,7 @@ document.addEventListener("change", (event) => {
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.elt !== composer() || !event.detail.successful) return;
   box().value = "";
+  document.getElementById("chat-status").textContent = ""; // the same words again are news
   refresh();
 });
 

@@ -52,6 +52,6 @@ def test_a_new_version_a_tag_a_pause_and_the_page_with_its_mark(
 
     page.goto("/chat/")
     page.locator(".scope-filter summary").click()
-    expect(page.locator(".scope-labels")).to_contain_text("sea")
+    expect(page.locator(".scope-labels").first).to_contain_text("sea")
     page.locator(".scope-labels label", has_text=re.compile("^sea$")).click()
     shot(page, "chat-filter")

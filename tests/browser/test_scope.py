@@ -90,5 +90,5 @@ def test_documents_are_chosen_in_the_composer_and_only_they_are_searched(
     assert box
     assert min(box["x"], box["y"]) >= 0
     assert box["x"] + box["width"] <= 390
-    phone.locator("h1").first.click(force=True)
+    phone.mouse.click(195, 200)
     expect(phone.locator(".scope-panel")).to_be_hidden()

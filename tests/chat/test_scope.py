@@ -51,7 +51,9 @@ def test_documents_are_found_by_words_of_their_name_and_title(
     everything = as_person(alice).get(find).content.decode()
     assert everything.count("<label") == 20
     assert "And 5 more" in everything
-    rest = as_person(alice).get(find, {"find": "guide", "documents": str(guide.pk)}).content.decode()
+    rest = (
+        as_person(alice).get(find, {"find": "guide", "documents": str(guide.pk)}).content.decode()
+    )
     assert "No other document that is ready has “guide” in its name." in rest
     assert "guide-2026" not in as_person(bob).get(find, {"find": "guide"}).content.decode()
 
