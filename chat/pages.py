@@ -69,10 +69,14 @@ def corpus_choices(
 
 @dataclass(frozen=True, slots=True)
 class FoundDocuments:
-    """Documents to choose from, and how many more there are."""
+    """Documents to choose from, and how many more there are.
+
+    names_corpora: whether they lie in several corpora, so that names alone may mislead.
+    """
 
     documents: Sequence[Document]
     more: int
+    names_corpora: bool
 
 
 def found_documents(
@@ -89,7 +93,12 @@ def found_documents(
     for word in search.split():
         found = found.filter(Q(name__icontains=word) | Q(title__icontains=word))
     latest = found.select_related("corpus").order_by("-created_at", "-pk")
-    return FoundDocuments(list(latest[:DOCUMENTS_FOUND]), max(0, found.count() - DOCUMENTS_FOUND))
+    shown = list(latest[:DOCUMENTS_FOUND])
+    return FoundDocuments(
+        documents=shown,
+        more=max(0, found.count() - DOCUMENTS_FOUND),
+        names_corpora=len({document.corpus_id for document in shown}) > 1,
+    )
 
 
 def chosen_documents(person: User | AnonymousUser, keys: Sequence[int]) -> list[Document]:

@@ -21,14 +21,17 @@ _HEADINGS_READ = 400
 _LONGEST = 80
 
 
-def first_questions(corpora: Sequence[int]) -> list[str]:
+def first_questions(corpora: Sequence[int], *, documents: Sequence[int] = ()) -> list[str]:
     """First questions for these corpora, made from titles and headings of their documents.
+
+    Where documents are named it is for those alone.
 
     Taken from the newest documents in turn, the heading in the middle of each first, since
     the first one is often a preface and the last a licence.
     """
-    documents = Document.objects.searchable().filter(corpus__in=corpora)[:SUGGESTIONS]
-    titles = {d.pk: d.title or d.name for d in documents}
+    scope = {"pk__in": documents} if documents else {"corpus__in": corpora}
+    newest = Document.objects.searchable().filter(**scope)[:SUGGESTIONS]
+    titles = {d.pk: d.title or d.name for d in newest}
     paths = (
         Chunk.objects.filter(document__in=titles, generation__state=IndexGeneration.State.LIVE)
         .exclude(heading_path="")

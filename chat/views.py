@@ -445,7 +445,8 @@ def _page(
         context["panel"] = fragments.sources_context(last, standing=standing, grades=grades)
     else:
         chosen = [choice.id for choice in context["corpora"] if choice.is_chosen]
-        context["suggestions"] = suggesting.first_questions(chosen)
+        documents = [document.pk for document in context["documents"]]
+        context["suggestions"] = suggesting.first_questions(chosen, documents=documents)
     return {
         **context,
         "turns": shown,

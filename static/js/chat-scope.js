@@ -9,7 +9,7 @@ function say(text) {
 }
 
 function choose(label) {
-  const name = label.textContent.trim();
+  const name = label.innerText.trim();
   const { value } = label.querySelector("input");
   const twin = chosen().querySelector(`input[value="${CSS.escape(value)}"]`);
   if (twin) {

@@ -55,13 +55,21 @@ def test_documents_are_found_by_words_of_their_name_and_title(
         as_person(alice).get(find, {"find": "guide", "documents": str(guide.pk)}).content.decode()
     )
     assert "No other document that is ready has “guide” in its name." in rest
+    assert "· Papers" not in everything
+    document(Corpus.objects.create(owner=alice, name="Elsewhere"), "far.txt")
+    both = as_person(alice).get(find).content.decode()
+    assert "· Elsewhere" in both
+    assert "· Papers" in both
     assert "guide-2026" not in as_person(bob).get(find, {"find": "guide"}).content.decode()
 
 
 def test_a_document_of_the_address_stands_in_the_composer(corpus: Corpus, alice: User) -> None:
-    guide = document(corpus, "guide.pdf")
+    guide = document(corpus, "guide.pdf", "Fusion")
+    document(corpus, "other.pdf", "Chunking")
     page = as_person(alice).get(reverse("chat:new"), {"document": guide.pk}).content.decode()
     assert f'name="documents" value="{guide.pk}" checked' in page
+    assert "say about “Fusion”?" in page
+    assert "Chunking" not in page
     for nonsense in ("x", "9" * 40, "-1"):
         page = as_person(alice).get(reverse("chat:new"), {"document": nonsense}).content.decode()
         assert 'name="documents"' not in page
