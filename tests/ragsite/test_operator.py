@@ -308,6 +308,28 @@ def test_what_is_changed_or_deleted_in_the_panel_stands_in_the_audit_log(
     assert all(e.person == admin for e in told)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_every_single_one_of_many_that_are_deleted_at_once_is_told(
+    client: Client, admin: User, alice: User, count: int
+) -> None:
+    groups = [Group.objects.create(name=f"Group {number}") for number in range(count)]
+    chosen = {"action": "delete_selected", "_selected_action": [group.pk for group in groups]}
+    client.force_login(admin)
+    listed = reverse("admin:auth_group_changelist")
+
+    asked = client.post(listed, chosen)
+    assert "Group 0" in asked.content.decode()
+    assert not AuditEntry.objects.filter(action=Action.SITE_CHANGED).exists()
+    client.post(listed, {**chosen, "post": "yes"})
+
+    assert not Group.objects.exists()
+    told = AuditEntry.objects.filter(action=Action.SITE_CHANGED)
+    assert {(e.about_name, e.detail["id"]) for e in told} == {
+        (g.name, str(pk)) for g, pk in zip(groups, chosen["_selected_action"], strict=True)
+    }
+    assert len(told) == count
+
+
 def test_documents_are_tried_again_after_a_question_with_counts(
     client: Client, admin: User, corpus: Corpus
 ) -> None:
