@@ -2,6 +2,7 @@
 
 striprtf decodes the text. It knows no structure, so the control words that carry some are
 first replaced by escapes of private characters, which come out of it as they went in.
+Footnotes and endnotes, which it leaves out, are put behind the text.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _CONTROL = re.compile(
     r"|outlinelevel(?P<level>[0-8])|(?P<item>pntext|listtext))(?![a-z0-9])[ ]?"
 )
 _BINARY = re.compile(rb"\\bin(\d{1,9}) ?")
+_NOTE = re.compile(r"\{(?:\\\*)?\\footnote(?![a-z])(?:\\ftnalt(?![a-z]))? ?")
+# Escaped characters first, so that an escaped brace is none.
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _TITLE = re.compile(r"\{\\title\s+([^{}]{1,500})\}")
 _SURROGATES = re.compile("[\ud800-\udfff]+")
 
@@ -32,7 +36,7 @@ def parse(path: Path) -> ParsedDocument:
     content = _without_binary(path.read_bytes())
     if not content.rstrip(b"\0 \r\n\t").endswith(b"}") and content.count(b"{") < 2:
         raise ParseError("cut off", code="corrupt")
-    source = _CONTROL.sub(_escape, content.decode("latin-1"))
+    source = _CONTROL.sub(_escape, _with_notes_behind(content.decode("latin-1")))
     text = rtf_to_text(source, encoding="cp1252", errors="replace")
     text = _SURROGATES.sub(_paired, text)
     elements = _elements(text)
@@ -52,6 +56,33 @@ def _without_binary(content: bytes) -> bytes:
         position = match.end() + int(match.group(1))
     parts.append(content[position:])
     return b"".join(parts)
+
+
+def _with_notes_behind(source: str) -> str:
+    """The same with each note as a paragraph at the end."""
+    parts: list[str] = []
+    notes: list[str] = []
+    position = 0
+    while match := _NOTE.search(source, position):
+        end = _end_of_group(source, match.end())
+        # An empty group, for the word before it to end there and not at the next space.
+        parts += (source[position : match.start()], "{}")
+        notes.append("\\par\\pard {" + source[match.end() : end - 1] + "}")
+        position = end
+    if not notes:
+        return source
+    whole = "".join([*parts, source[position:]]).rstrip("\0 \r\n\t")
+    return whole.removesuffix("}") + "".join(notes) + "\\par}"
+
+
+def _end_of_group(source: str, start: int) -> int:
+    """The place behind the brace that closes what is open at `start`; the end where none does."""
+    depth = 1
+    for match in _BRACE.finditer(source, start):
+        depth += {"{": 1, "}": -1}.get(match.group(), 0)
+        if not depth:
+            return match.end()
+    return len(source) + 1
 
 
 def _escape(match: re.Match[str]) -> str:

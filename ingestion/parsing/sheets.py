@@ -50,7 +50,10 @@ def sheet_elements(
 
 
 def cell_text(value: object, number_format: str = "") -> str:
-    """A cell's value as text: dates in ISO 8601, numbers without noise, per cent as shown."""
+    """A cell's value as text: dates in ISO 8601, durations in hours, numbers without noise.
+
+    Per cent are written as they are shown.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -62,9 +65,18 @@ def cell_text(value: object, number_format: str = "") -> str:
         return value.isoformat()
     if isinstance(value, datetime.time):
         return value.isoformat("seconds")
+    if isinstance(value, datetime.timedelta):
+        return _duration(value)
     if isinstance(value, (int, float)):
         return _number(value, number_format)
     return str(value)
+
+
+def _duration(value: datetime.timedelta) -> str:
+    """Hours, minutes and seconds, as a spreadsheet shows [h]:mm:ss."""
+    seconds = round(abs(value).total_seconds())
+    sign = "-" if value < datetime.timedelta() else ""
+    return f"{sign}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def fill_down(row: list[str], above: Sequence[str], columns: Iterable[int]) -> None:

@@ -198,6 +198,21 @@ def test_rich_text_with_raw_bytes_in_it_is_read_past_them(tmp_path: Path) -> Non
     assert texts(read(tmp_path, content, "a.rtf")) == ["Before.", "After."]
 
 
+def test_notes_of_rich_text_stand_behind_the_text(tmp_path: Path) -> None:
+    content = (
+        rb"{\rtf1\ansi\deff0{\fonttbl{\f0 Times;}}\pard The pump\chftn{\footnote\pard\plain\chftn "
+        rb" See the \{manual\}, {\i chapter} 3.} is serviced.\par Here{\*\footnote\ftnalt An "
+        rb"endnote, \'e9t\'e9.}.\par\trowd\cellx1\cellx2 a{\footnote In a table.}\cell b\cell\row"
+        rb"\pard Last.\par}"
+    )
+    assert texts(read(tmp_path, content, "a.rtf")) == [
+        *("The pump is serviced.", "Here.", "a | b", "Last."),
+        *("See the {manual}, chapter 3.", "An endnote, été.", "In a table."),
+    ]
+    cut_off = rb"{\rtf1 Text.\par{\footnote A note that {\b never ends\par"
+    assert texts(read(tmp_path, cut_off, "a.rtf"))[0] == "Text."
+
+
 def test_chapters_come_in_the_order_of_the_spine_and_are_pages(tmp_path: Path) -> None:
     found = read(tmp_path, epub(["<h1>Two</h1><p>b</p>", "<h1>One</h1><p>a</p>"]), "a.epub")
 

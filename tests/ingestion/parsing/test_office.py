@@ -137,6 +137,8 @@ def test_an_old_workbook_gives_dates_as_dates(tmp_path: Path) -> None:
         (12, '0"%"', "12"),
         (True, "General", "TRUE"),
         (datetime.time(9, 5), "hh:mm", "09:05:00"),
+        (datetime.timedelta(hours=26, minutes=3, seconds=4), "[h]:mm:ss", "26:03:04"),
+        (datetime.timedelta(minutes=-90), "[h]:mm", "-1:30:00"),
         (float("inf"), "General", "inf"),
         (2**70, "General", str(2**70)),
     ],
