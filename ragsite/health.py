@@ -21,7 +21,7 @@ import django
 import httpx
 import redis
 from django.conf import settings
-from django.core.cache import cache
+from django.core.cache import caches
 from django.db import DatabaseError, connection
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
@@ -336,7 +336,7 @@ def check_stores() -> Check:
 
 def reranking() -> list[Finding]:
     """What is wrong with reranking, by the site's own answers; kept for FINDINGS_SECONDS."""
-    found: list[Finding] | None = cache.get("reranking")
+    found: list[Finding] | None = caches["here"].get("reranking")
     if found is None:
         try:
             info = shared_client(settings.EMBED_URL, settings.RERANK_URL).info(ANSWER_SECONDS)
@@ -346,7 +346,7 @@ def reranking() -> list[Finding]:
             found = diagnose(info)
         except DatabaseError:  # its own check says so
             return []
-        cache.set("reranking", found, FINDINGS_SECONDS)
+        caches["here"].set("reranking", found, FINDINGS_SECONDS)
     return found
 
 

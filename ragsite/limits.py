@@ -87,7 +87,7 @@ def _count(key: str) -> int:
     global _away_until
     if time.monotonic() >= _away_until:
         try:
-            with _client(settings.REDIS_URL).pipeline() as pipe:
+            with shared_client(settings.REDIS_URL).pipeline() as pipe:
                 pipe.incr(f"ragsite:limit:{key}")
                 pipe.expire(f"ragsite:limit:{key}", 2 * WINDOW_SECONDS)
                 return int(pipe.execute()[0])
@@ -102,5 +102,6 @@ def _count(key: str) -> int:
 
 
 @cache
-def _client(url: str) -> Redis:
+def shared_client(url: str) -> Redis:
+    """The connections of this process to Redis, which give up soon."""
     return Redis.from_url(url, socket_connect_timeout=REDIS_SECONDS, socket_timeout=REDIS_SECONDS)

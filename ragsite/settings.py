@@ -197,6 +197,11 @@ ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_LOGIN_BY_CODE_ENABLED = False
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "ragsite: "
+# Counted, and codes used once, in Redis for all web processes; "here" is each one's own.
+CACHES = {
+    "default": {"BACKEND": "ragsite.shared_cache.SharedCache"},
+    "here": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "here"},
+}
 # Guesses at one account and from one address, together and apart; people from one office share
 # an address.
 ACCOUNT_RATE_LIMITS = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.cache import cache
+from django.core.cache import caches
 from django.test import Client
 from django.urls import reverse
 
@@ -172,7 +172,7 @@ def test_a_gpu_of_the_driver_is_known_by_its_name(tmp_path: Path) -> None:
 def test_findings_stand_on_the_status_page_and_in_the_log(
     conversation: Conversation, client: Client, alice: User, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache.delete("reranking")
+    caches["here"].delete("reranking")
     answers(conversation, 12, truncated=40)
     client.force_login(alice)
 
@@ -182,4 +182,4 @@ def test_findings_stand_on_the_status_page_and_in_the_log(
 
     assert "could not read the end of 40% of the passages" in page
     assert "could not read the end of 40% of the passages" in caplog.text
-    cache.delete("reranking")
+    caches["here"].delete("reranking")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
-from django.core.cache import cache
+from django.core.cache import caches
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
@@ -34,7 +34,7 @@ TEMPLATES = Path(django_settings.BASE_DIR) / "templates"
 
 @pytest.fixture(autouse=True)
 def forget_readiness() -> None:
-    cache.clear()
+    caches["here"].clear()
 
 
 def person_of(client: Client) -> str | None:
