@@ -22,9 +22,13 @@ from tests.browser.test_main_job import (
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 LONG = "\n\n".join(
-    f"Paragraph {n}: a cross-encoder reads both texts [1]. "
-    + ("| a | b |\n|---|---|\n| 1 | 2 |" if n % 4 == 3 else "It only reorders. " * 6)
-    for n in range(24)
+    f"Paragraph {n}: one input for both texts [1]. "
+    + (
+        "| a | b |\n|---|---|\n| 1 | 2 |"
+        if n % 4 == 3
+        else "It moves what a search has found. " * 4
+    )
+    for n in range(16)
 )
 
 # Everything that was ever said in a live region, in order.
@@ -128,7 +132,7 @@ def test_the_keyboard_goes_through_the_page_in_the_order_of_the_eye(
     page.wait_for_load_state()
     page.evaluate("document.activeElement.blur()")
     passed: list[dict[str, Any]] = []
-    for _ in range(80):
+    for _ in range(400):  # a rail may be long
         page.keyboard.press("Tab")
         found = page.evaluate(FOCUSED)
         if passed and found == passed[0]:
@@ -149,17 +153,18 @@ def test_the_keyboard_goes_through_the_page_in_the_order_of_the_eye(
     composer = [one["id"] or one["name"] for one in stops if one["place"] == "composer"]
     assert composer[0] == "question"
 
+    page.reload()
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    assert page.evaluate(FOCUSED)["place"] not in ("rail",)
+    assert page.evaluate(FOCUSED)["place"] != "rail"
 
 
 def test_who_wants_no_motion_gets_none(
     open_page: Callable[..., Page], site: Site, desk: str
 ) -> None:
-    site.ollama.says(LONG, pause_seconds=0.02)
+    site.ollama.says("Both texts are read as one [1]. " * 6, pause_seconds=0.03)
     longest = """
       Math.max(0, ...document.getAnimations().map((one) => {
         const { duration, iterations } = one.effect.getComputedTiming();
@@ -181,7 +186,7 @@ def test_who_wants_no_motion_gets_none(
 def test_nothing_jumps_while_an_answer_comes(
     open_page: Callable[..., Page], site: Site, desk: str, width: int
 ) -> None:
-    site.ollama.says(LONG, pause_seconds=0.02)
+    site.ollama.says(LONG, pause_seconds=0.004)
     page = open_page(width=width)
     page.goto(desk)
     ask(page, QUESTION)
@@ -190,18 +195,18 @@ def test_nothing_jumps_while_an_answer_comes(
     page.wait_for_timeout(300)
 
     places = page.evaluate("Object.values(window.places).map((one) => [...one])")
-    assert len(places) > 20
+    assert len(places) > 16
     assert [one for one in places if len(one) > 1] == []
 
 
 def test_who_scrolls_up_stays_there_and_a_button_leads_back(
     page: Page, site: Site, desk: str, shot: Callable[[Page, str], None]
 ) -> None:
-    site.ollama.says(LONG, pause_seconds=0.03)
+    site.ollama.says(LONG, pause_seconds=0.02)
     page.goto(desk)
     ask(page, QUESTION)
     first = page.locator("[data-answer] p").first
-    expect(page.locator("[data-answer]")).to_contain_text("Paragraph 14")
+    expect(page.locator("[data-answer]")).to_contain_text("Paragraph 10")
     expect(first).not_to_be_in_viewport()  # the page followed
 
     page.mouse.move(600, 300)
@@ -211,7 +216,7 @@ def test_who_scrolls_up_stays_there_and_a_button_leads_back(
     jump = page.get_by_role("button", name="Jump to the latest answer")
     expect(jump).to_be_visible()
     shot(page, "scrolled-up")
-    expect(page.locator("[data-answer]")).to_contain_text("Paragraph 18")
+    expect(page.locator("[data-answer]")).to_contain_text("Paragraph 13")
     assert first.evaluate("one => one.getBoundingClientRect().top") == pytest.approx(top, abs=1)
     jump.click()
     expect(first).not_to_be_in_viewport()

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.core.management import call_command
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
 from chat import turns
+from chat.management.commands.ask import Command as AskCommand
 from chat.models import Conversation, Turn
 from chat.panel import searched_in
+from ingestion import command_options
 from ingestion.forms import MAX_DOCUMENTS
 from ingestion.models import Corpus, Document
 from ingestion.types import DocumentFilter
+from search.management.commands.retrieve import Command as RetrieveCommand
 from tests.chat.test_pages import document
 from tests.chat.test_views import as_person
 
@@ -164,12 +165,20 @@ def test_what_was_searched_is_said_in_words() -> None:
     assert words([1], [law], "a.pdf") == "“a.pdf”, of these in documents with law"
 
 
-def test_the_commands_take_documents_by_name(corpus: Corpus, alice: User) -> None:
-    document(corpus, "guide.pdf")
-    for command in ("ask", "retrieve"):
-        with pytest.raises(CommandError, match=r"no document called “gide\.pdf” that is ready"):
-            call_command(
-                *(command, "What?", "--corpus", corpus.name, "--as", alice.username),
-                *("--document", "gide.pdf"),
-                stdout=io.StringIO(),
-            )
+@pytest.mark.parametrize("command", [AskCommand(), RetrieveCommand()], ids=["ask", "retrieve"])
+def test_the_commands_take_documents_by_name(command: BaseCommand, corpus: Corpus) -> None:
+    guide, other = document(corpus, "guide.pdf"), document(corpus, "other.pdf")
+    document(corpus, "failed.pdf", state="failed")
+
+    def found(*arguments: str) -> DocumentFilter:
+        parser = command.create_parser("manage.py", "command")
+        options = parser.parse_args(["What?", "--corpus", corpus.name, *arguments])
+        return command_options.filter_of(vars(options), corpus)
+
+    assert not found()
+    both = found("--document", "guide.pdf", "--document", "other.pdf", "--tag", "law")
+    assert set(both.documents) == {guide.pk, other.pk}
+    assert both.labels == (("tag", "law"),)
+    for name in ("gide.pdf", "failed.pdf"):
+        with pytest.raises(CommandError, match=rf"no document called “{name}” that is ready"):
+            found("--document", "guide.pdf", "--document", name)
