@@ -1,7 +1,8 @@
 """Telling the workers that there is work. A nudge may be lost; the row may not.
 
 The document row is the outbox: a nudge is a Celery message with its id, sent when the row is
-committed, when a worker is done with another one, and by `reconcile` every 20 s. Only
+committed, when a worker is done with another one, when its own time to try again has come, and
+by `reconcile` every 20 s. Only
 `QUEUE_ROOM` messages are in the queue at a time, in the fair order of `in_turn`: more would
 put one person's bulk upload ahead of everybody's next file. A message too many does no harm,
 because only the claimer of a row works on it.
@@ -27,6 +28,8 @@ QUEUE_ROOM = 64
 NUDGE_GUARD_SECONDS = 60
 # Of a queue that is empty, messages sent this long ago are lost, or with a worker already.
 EMPTY_GUARD_SECONDS = 15
+# What is due within this time need not wait for `reconcile`.
+SOON_SECONDS = 20.0
 # The worker of this name serves no documents.
 UPKEEP = "upkeep@"
 BROKER_ERRORS = (KombuError, redis.RedisError, OSError)
@@ -49,6 +52,21 @@ def nudge_waiting() -> int:
     except BROKER_ERRORS as exc:
         logger.warning("no worker could be told of waiting documents: %s", exc)
     return sent
+
+
+def nudge_again(pk: int) -> None:
+    """Have a document that waits for a service worked on when its time comes, if that is soon.
+
+    What waits longer, and a message that is lost, is found by `reconcile`.
+    """
+    row = Document.objects.unfinished().unleased().filter(pk=pk).values_list("retry_at").first()
+    left = (row[0] - timezone.now()).total_seconds() if row and row[0] else SOON_SECONDS
+    if left >= SOON_SECONDS:
+        return
+    try:
+        current_app.send_task("ingestion.tasks.ingest_document", [pk], countdown=max(0.0, left))
+    except BROKER_ERRORS as exc:
+        logger.warning("document %d is worked on again only after a while: %s", pk, exc)
 
 
 def nudge_deleted_corpora() -> None:

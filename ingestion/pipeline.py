@@ -53,7 +53,7 @@ TURN_SECONDS = 600.0
 MAX_CRASHES = 3
 # Workers that die set no document aside, but somebody should look why.
 ALARMING_CLAIMS = 10
-RETRY_SECONDS = (15.0, 120.0)
+RETRY_SECONDS = (3.0, 120.0)
 DETAIL_CHARACTERS = 4_000
 
 

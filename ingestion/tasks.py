@@ -47,6 +47,7 @@ def ingest_document(document_id: int) -> None:
     """Do what remains to be done on a document, then see that the next ones get their turn."""
     pipeline.work_on(document_id)
     nudges.nudge_waiting()
+    nudges.nudge_again(document_id)
 
 
 @shared_task(ignore_result=True, soft_time_limit=9 * 60, time_limit=10 * 60, expires=60)

@@ -21,12 +21,15 @@ class Way(StrEnum):
 
 
 class Gate:
-    """The gate in a thread of its own: `with Gate(service_url) as gate: … gate.url`."""
+    """The gate in a thread of its own: `with Gate(service_url) as gate: … gate.url`.
 
-    def __init__(self, url: str) -> None:
+    port: where it listens; 0 for any free one.
+    """
+
+    def __init__(self, url: str, *, port: int = 0) -> None:
         self._target = urlsplit(url)
         self.way = Way.OPEN
-        self._port = 0
+        self._port = port
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server
@@ -76,7 +79,7 @@ class Gate:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        self._server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(connected, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def _shut(self) -> None:
