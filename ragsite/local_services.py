@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from ragsite import processes, supervisor
+from ragsite import processes, sign_in, supervisor
 from ragsite.runtime import running_services
 
 START_SECONDS = 120.0
@@ -85,9 +86,18 @@ class NeedsServices(_Command):
     services: ClassVar[frozenset[str]] = frozenset()
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run the command with its services at hand and the database in its latest shape."""
+        """Run the command with its services at hand and the database in its latest shape.
+
+        A command that acts as a person makes the first administrator of a site that has nobody.
+        """
         try:
             call_command("migrate", verbosity=0, interactive=False)
+            if "username" in options and not User.objects.exists():
+                person = sign_in.first_administrator()
+                self.note(
+                    f"The site is new: “{person}” was made its administrator. "
+                    "`manage.py sign_in_link` prints a link to come in."
+                )
             self.refuse_early(options)
             with local_services(self.needed(options), say=self.note):
                 return super().execute(*args, **options)
