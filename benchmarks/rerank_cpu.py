@@ -45,6 +45,7 @@ import numpy as np
 import torch
 
 from inference import engines
+from inference.devices import memory_for_states
 from inference.engines import Reranker
 from inference.interaction import Interaction, StateMemory
 from inference.models_on_disk import BUNDLED_RERANKER, DEFAULT_EMBEDDER, embedder_folder
@@ -239,7 +240,7 @@ def compare(place: str, mix: str, count: int, rounds: int) -> None:
     for turn in range(rounds + 1):
         if compares:
             for engine in readers:
-                engine.model[0].memory = StateMemory(engine.model[0], engines.CPU_MEMORY_BYTES)
+                engine.model[0].memory = StateMemory(engine.model[0], memory_for_states())
         for name, arm in arms.items():
             question = QUESTIONS[name == "ours again"]
             began = time.perf_counter()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from inference.catalogue import BUNDLED
-from inference.devices import best_device
+from inference.devices import best_device, memory_for_states
 from inference.errors import NoModel
 from inference.models_on_disk import (
     BUNDLED_RERANKER,
@@ -43,8 +43,6 @@ CPU_BATCH_TOKENS = 1024
 GPU_BATCH_TOKENS = 32768
 # What the bundled reranker reads at once, on two cores in 0.4 s; smaller batches leave a core idle.
 CPU_READING_TOKENS = 4096
-# Of the bundled reranker for passages it has read: some 1,700 of 200 tokens.
-CPU_MEMORY_BYTES = 512 * 2**20
 # Vectors in bfloat16 must be nearer than this to those in float32, which questions have.
 HALF_COSINE = 0.999
 # The measured speed is that of about the last ten batches.
@@ -415,7 +413,7 @@ def load_reranker(model: str, *, chosen: str = "") -> Reranker:
     question, good, _ = KNOWN_PAIRS[0]
     engine.warm_up(engine.encode(question, [good * 8] * 8))
     if device == "cpu" and compares_states:
-        loaded[0].memory = StateMemory(loaded[0], CPU_MEMORY_BYTES)
+        loaded[0].memory = StateMemory(loaded[0], memory_for_states())
         engine.batch_tokens = CPU_READING_TOKENS
     return engine
 

@@ -2,7 +2,7 @@
 
 import re
 
-from inference import layerwise, remote_code
+from inference import devices, layerwise, remote_code
 from ragsite.processes import ROOT
 from telemetry import tracing
 
@@ -15,6 +15,7 @@ HOSTED = re.compile(r"(?:COHERE|VOYAGE|JINA)_")
 def test_every_variable_is_documented_and_every_documented_variable_is_read() -> None:
     read = set(READS.findall((ROOT / "ragsite" / "settings.py").read_text()))
     read |= {"DATA_DIR", tracing.ENDPOINT, layerwise.SETTING, remote_code.SETTING}
+    read |= {devices.MEMORY_SETTING}
     rows = ROW.findall((ROOT / "docs" / "configuration.md").read_text())
     named = {name for row in rows for name in re.findall(r"[A-Z_]+", row)}
     documented = {name for name in named if not HOSTED.match(name)}
