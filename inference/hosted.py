@@ -107,10 +107,7 @@ class HostedReranker:
             dtype="",
             max_tokens=entry.max_tokens if entry else 0,
         )
-        self._http = httpx.Client(
-            timeout=httpx.Timeout(SECONDS, connect=CONNECT_SECONDS),
-            headers={"Authorization": f"Bearer {self._key}"},
-        )
+        self._http = httpx.Client(headers={"Authorization": f"Bearer {self._key}"})
 
     @property
     def batch_tokens(self) -> int:
@@ -134,17 +131,19 @@ class HostedReranker:
             **self._service.extra,
         }
         reply = self._asked(body)
-        scores: dict[int, float] = {}
         try:
-            for row in reply.json()[self._service.rows]:
-                scores[int(row["index"])] = float(row["relevance_score"])
-            ordered = [scores[n] for n in range(len(passages))]
+            rows = [
+                (int(row["index"]), float(row["relevance_score"]))
+                for row in reply.json()[self._service.rows]
+            ]
         except (ValueError, KeyError, TypeError) as exc:
-            raise NoModel(
-                f"{self._service.title} answered with something that is not a score for each "
-                "passage"
-            ) from exc
-        return [_log_odds(score) for score in ordered]
+            raise self._nonsense() from exc
+        scores = dict(rows)
+        if sorted(index for index, _ in rows) != list(range(len(passages))) or not all(
+            math.isfinite(score) for score in scores.values()
+        ):
+            raise self._nonsense()
+        return [_log_odds(scores[n]) for n in range(len(passages))]
 
     def _asked(self, body: Mapping[str, Any]) -> httpx.Response:
         until = time.monotonic() + SECONDS
@@ -152,8 +151,11 @@ class HostedReranker:
         for attempt in range(ATTEMPTS):
             pause = FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311
             last: Exception
+            left = max(FIRST_PAUSE_SECONDS, until - time.monotonic())
             try:
-                reply = self._http.post(self._url, json=body)
+                reply = self._http.post(
+                    self._url, json=body, timeout=httpx.Timeout(left, connect=CONNECT_SECONDS)
+                )
             except httpx.TimeoutException:
                 last = InferenceLate(f"{title} did not answer within {SECONDS:.0f} seconds")
             except httpx.HTTPError as exc:
@@ -173,10 +175,17 @@ class HostedReranker:
             time.sleep(pause)
         raise AssertionError("unreachable")
 
+    def _nonsense(self) -> NoModel:
+        return NoModel(
+            f"{self._service.title} answered with something that is not a score for each passage"
+        )
+
     def _refusal(self, reply: httpx.Response) -> NoModel:
         title, key = self._service.title, self._service.key
         if reply.status_code in (401, 403):
             return NoModel(f"{title} refuses the key in {key}")
+        if reply.status_code == httpx.codes.PAYMENT_REQUIRED:
+            return NoModel(f"{title} wants to be paid first: the account of {key} has no credit")
         try:
             told = reply.json()
             said = str(told.get("message") or told.get("detail") or "")
@@ -207,5 +216,6 @@ def _seconds(header: str | None) -> float:
 
 
 def _log_odds(score: float) -> float:
+    """Of a relevance from 0 to 1; what lies beyond, such as a cosine below 0, keeps its order."""
     inside = min(1 - SMALLEST, max(SMALLEST, score))
-    return math.log(inside / (1 - inside))
+    return math.log(inside / (1 - inside)) + (score - inside)

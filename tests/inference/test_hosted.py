@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from inference import hosted
-from inference.errors import InferenceBusy, InferenceUnreachable, NoModel
+from inference.errors import InferenceBusy, InferenceLate, InferenceUnreachable, NoModel
 from inference.hosted import SERVICES, HostedReranker, service_of
 
 PASSAGES = ["Penguins live in the south.", "Paris is the capital of France.", "A cup of flour."]
@@ -31,10 +31,13 @@ class Api:
     keys: list[str] = field(default_factory=list)
     reply: object = None
     url: str = ""
+    wait: threading.Event | None = None
 
     def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, str], object]:
         """Status, headers and body of the next reply."""
         self.asked.append(body)
+        if self.wait:
+            self.wait.wait(10)
         if self.refusals:
             return self.refusals.pop(0)
         if self.reply is not None:
@@ -55,7 +58,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             served.keys.append(self.headers.get("Authorization", ""))
             status, headers, reply = served.answer(body)
-            content = json.dumps(reply).encode()
+            content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
@@ -116,12 +119,34 @@ def test_a_pause_beyond_the_time_allowed_is_not_waited_for(api: Api) -> None:
     assert len(api.asked) == 1
 
 
-def test_a_wrong_key_is_named_and_not_tried_again(api: Api) -> None:
-    api.refusals = [(401, {}, {"message": "invalid api token"})]
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (401, "refuses the key in JINA_API_KEY"),
+        (403, "refuses the key in JINA_API_KEY"),
+        (402, "the account of JINA_API_KEY has no credit"),
+    ],
+)
+def test_a_refused_key_is_named_and_not_tried_again(api: Api, status: int, sentence: str) -> None:
+    api.refusals = [(status, {}, {"detail": "no"})]
 
-    with pytest.raises(NoModel, match="refuses the key in COHERE_API_KEY"):
-        reranker(api).logits("Where?", PASSAGES)
+    with pytest.raises(NoModel, match=sentence):
+        reranker(api, NAMES[2]).logits("Where?", PASSAGES)
     assert len(api.asked) == 1
+
+
+def test_a_service_that_does_not_answer_is_given_up_in_time(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosted, "SECONDS", 0.2)
+    answer = threading.Event()
+    api.wait = answer
+
+    try:
+        with pytest.raises(InferenceLate, match="Cohere did not answer within"):
+            reranker(api).logits("Where?", PASSAGES)
+    finally:
+        answer.set()
 
 
 def test_a_refusal_is_told_in_the_services_words(api: Api) -> None:
@@ -131,7 +156,27 @@ def test_a_refusal_is_told_in_the_services_words(api: Api) -> None:
         reranker(api, NAMES[1]).logits("Where?", PASSAGES)
 
 
-@pytest.mark.parametrize("reply", [{}, {"results": [{"index": 0}]}, {"results": []}, [1]])
+def rows(*scores: object) -> dict[str, object]:
+    return {"results": [{"index": n, "relevance_score": score} for n, score in enumerate(scores)]}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {},
+        {"results": [{"index": 0}]},
+        {"results": []},
+        [1],
+        b"<html>Bad gateway</html>",
+        b"\xff\xfe",
+        rows(0.1, 0.2),
+        rows(0.1, 0.2, 0.3, 0.4),
+        {"results": [{"index": n, "relevance_score": 0.5} for n in (0, 1, 2, 0)]},
+        rows(0.1, "high", 0.3),
+        b'{"results": [{"index": 0, "relevance_score": NaN}, {"index": 1, "relevance_score": 0},'
+        b' {"index": 2, "relevance_score": 1}]}',
+    ],
+)
 def test_a_reply_without_a_score_for_each_passage_is_an_error(api: Api, reply: object) -> None:
     api.reply = reply
 
@@ -140,14 +185,21 @@ def test_a_reply_without_a_score_for_each_passage_is_an_error(api: Api, reply: o
 
 
 def test_certain_scores_have_finite_logits(api: Api) -> None:
-    rows = [{"index": n, "relevance_score": score} for n, score in enumerate((0, 1, 0.5))]
-    api.reply = {"results": rows}
+    api.reply = rows(0, 1, 0.5)
 
     low, high, middle = reranker(api).logits("Where?", PASSAGES)
 
     assert low == pytest.approx(-high)
     assert math.isfinite(high)
     assert middle == 0
+
+
+def test_cosines_below_zero_keep_their_order(api: Api) -> None:
+    api.reply = rows(-0.12, -0.05, 0.0)
+
+    worst, better, best = reranker(api).logits("Where?", PASSAGES)
+
+    assert worst < better < best
 
 
 def test_a_service_that_is_away_is_said_to_be() -> None:
