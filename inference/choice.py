@@ -6,6 +6,7 @@ the hub can be reached; otherwise the bundled one, which is always there.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,11 +45,30 @@ def choose(wanted: str, *, has_cuda: bool, environment: Mapping[str, str] = os.e
 
 
 def is_cached(model: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a model of the hub has been fetched before, by the hub's own folder names.
+    """Whether all of a model of the hub has been fetched before, by the hub's own folder names.
+
+    One whose fetching was interrupted is not: it would be loaded without the hub, and fail.
 
     Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
     """
-    return any((_kept(model, environment) / "snapshots").glob("*/config.json"))
+    return any(map(_is_whole, (_kept(model, environment) / "snapshots").glob("*")))
+
+
+def _is_whole(snapshot: Path) -> bool:
+    """Whether a fetched version has weights, tokenizer and, if it is made of several, all parts."""
+    needed = {"config.json", "tokenizer_config.json"}
+    try:
+        index = snapshot / "model.safetensors.index.json"
+        if index.is_file():
+            needed |= set(json.loads(index.read_text())["weight_map"].values())
+        else:
+            needed.add("model.safetensors")
+        modules = snapshot / "modules.json"
+        if modules.is_file():
+            needed |= {part["path"] for part in json.loads(modules.read_text())}
+    except (OSError, ValueError, KeyError):
+        return False
+    return all((snapshot / name).exists() for name in needed)
 
 
 def fetched_bytes(model: str, environment: Mapping[str, str] = os.environ) -> int:

@@ -50,6 +50,8 @@ SPEED_MEMORY = 0.9
 # Weights are read as safetensors alone: other formats are pickles.
 SAFE_WEIGHTS_ONLY = {"use_safetensors": True}
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+# By how much the scores of a model may differ from its own library's: bfloat16 on a GPU, no more.
+READING_SHARE, READING_LOGITS = 0.05, 0.25
 # Pairs on whose order any reranker must agree: (question, answering passage, other passage).
 KNOWN_PAIRS = (
     (
@@ -410,6 +412,7 @@ def load_reranker(model: str, *, chosen: str = "") -> Reranker:
     )
     engine = Reranker(info, loaded.eval())
     try_out(engine)
+    _check_reading(engine)
     question, good, _ = KNOWN_PAIRS[0]
     engine.warm_up(engine.encode(question, [good * 8] * 8))
     if device == "cpu" and compares_states:
@@ -482,6 +485,24 @@ def try_out(engine: Reranker) -> None:
                 f"{better:.3f} to a passage that answers “{question}” and {worse:.3f} to one "
                 "that does not"
             )
+
+
+def _check_reading(engine: Reranker) -> None:
+    """Refuse a cross-encoder whose own library makes other scores of the same pairs.
+
+    It would be given them without the prompt or the template that it was trained with.
+
+    Raises:
+        NoModel: it is of that kind.
+    """
+    pairs = [(question, text) for question, *texts in KNOWN_PAIRS for text in texts]
+    scores = [engine.compute(engine.encode(question, [text]))[0] for question, text in pairs]
+    its_own = engine.model.predict(pairs, show_progress_bar=False)
+    if not np.allclose(scores, its_own, rtol=READING_SHARE, atol=READING_LOGITS):
+        raise NoModel(
+            f"the reranker {engine.described.model_id} wants its pairs with a prompt or template "
+            "of its own, which this server does not give"
+        )
 
 
 def cross_encoder(place: str, *, device: str | None = None, **allowed: Any) -> Any:

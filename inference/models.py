@@ -63,10 +63,9 @@ class Models:
         name = self.under_way.get(kind)
         if name is None:
             return f"{LOADING}: it waits for its turn"
-        megabytes = fetched_bytes(name) // 10**6
-        if _is_local(name) and megabytes == 0:
+        if _is_local(name):
             return f"{LOADING}: {name} is read and tried"
-        return f"{LOADING}: {name}, {megabytes:,} MB fetched"
+        return f"{LOADING}: {name}, {fetched_bytes(name) // 10**6:,} MB fetched"
 
     def load_in_background(self) -> None:
         """Begin loading; importing the libraries alone takes ten seconds."""
@@ -86,7 +85,7 @@ class Models:
         self.under_way = {"reranker": choice.name}
         reranker = _loaded("reranker", lambda: _reranker(choice))
         if reranker.engine is None and choice.why and choice.name != BUNDLED:
-            why = f"picked by itself: {choice.name} could not be loaded"
+            why = f"picked by itself, as {choice.name} could not be used: {reranker.reason}"
             reranker = _loaded("reranker", lambda: _reranker(Choice(BUNDLED, why)))
         self.reranker = reranker
 

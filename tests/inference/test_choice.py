@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from inference.catalogue import BUNDLED, CATALOGUE, WITH_CUDA, WITH_NETWORK, Kind, known
-from inference.choice import choose
+from inference.choice import Choice, choose
 from inference.hosted import SERVICES, service_of
 from inference.models import Models, Slot
 from inference.types import ServerInfo
@@ -61,16 +62,40 @@ def test_a_hub_that_can_be_reached_is_used_where_it_has_the_model(hub: str, tmp_
 
 @pytest.mark.parametrize(("has_cuda", "model"), [(True, WITH_CUDA), (False, WITH_NETWORK)])
 def test_a_model_in_the_cache_needs_no_hub(has_cuda: bool, model: str, tmp_path: Path) -> None:
-    kept = tmp_path / "hub" / f"models--{model.replace('/', '--')}" / "snapshots" / "abc"
-    kept.mkdir(parents=True)
-    (kept / "config.json").write_text("{}")
+    for name in ("config.json", "tokenizer_config.json", "model.safetensors"):
+        assert choose_offline(tmp_path, has_cuda=has_cuda).name == BUNDLED
+        fetch(tmp_path, model, name)
 
-    choice = choose(
-        "auto", has_cuda=has_cuda, environment={"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    )
+    choice = choose_offline(tmp_path, has_cuda=has_cuda)
 
     assert choice.name == model
     assert "cache of models" in choice.why
+
+
+def test_a_model_of_several_parts_is_cached_when_the_last_one_is_there(tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer_config.json", "model-1.safetensors"):
+        fetch(tmp_path, WITH_NETWORK, name)
+    shards = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    fetch(tmp_path, WITH_NETWORK, "model.safetensors.index.json", json.dumps(shards))
+    parts = [{"path": ""}, {"path": "4_Dense"}]
+    fetch(tmp_path, WITH_NETWORK, "modules.json", json.dumps(parts))
+    for name in ("model-2.safetensors", "4_Dense/model.safetensors"):
+        assert choose_offline(tmp_path, has_cuda=False).name == BUNDLED
+        fetch(tmp_path, WITH_NETWORK, name)
+
+    assert choose_offline(tmp_path, has_cuda=False).name == WITH_NETWORK
+
+
+def fetch(home: Path, model: str, name: str, content: str = "{}") -> None:
+    """Put a file where the hub's library keeps it."""
+    path = home / "hub" / f"models--{model.replace('/', '--')}" / "snapshots" / "abc" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def choose_offline(home: Path, *, has_cuda: bool) -> Choice:
+    environment = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    return choose("auto", has_cuda=has_cuda, environment=environment)
 
 
 def test_how_much_was_fetched_stands_in_the_reason_while_a_model_loads(

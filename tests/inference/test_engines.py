@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from inference import engines
+from inference.catalogue import BUNDLED
+from inference.choice import Choice
 from inference.engines import HALF_COSINE, Embedder, Reranker, load_embedder, load_reranker
 from inference.errors import NoModel
+from inference.models import Models
 from inference.models_on_disk import DEFAULT_EMBEDDER
 
 TEXTS = [
@@ -173,6 +176,22 @@ def test_a_reranker_that_prefers_the_wrong_passages_is_refused(
         load_reranker(reversed_)
 
 
+def test_where_the_one_picked_is_refused_the_bundled_one_is_used_and_says_why(
+    cross_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picked = Choice(changed(cross_encoder, tmp_path, lambda head: head.weight.mul_(-1)), "it lies")
+    monkeypatch.setattr("inference.models._choice", lambda wanted: picked)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    models = Models(DEFAULT_EMBEDDER, "auto")
+
+    models.load()
+
+    info = models.reranker.get().info
+    assert info.model_id == BUNDLED
+    assert info.chosen.startswith(f"picked by itself, as {picked.name} could not be used: ")
+    assert "failed its trial" in info.chosen
+
+
 def test_a_reranker_that_gives_no_numbers_is_refused(cross_encoder: Path, tmp_path: Path) -> None:
     broken = changed(cross_encoder, tmp_path, lambda head: head.bias.fill_(float("nan")))
 
@@ -190,6 +209,21 @@ def test_a_classifier_with_two_outputs_is_refused(cross_encoder: Path, tmp_path:
 def test_a_bi_encoder_is_refused_as_reranker(minilm: Path) -> None:
     with pytest.raises(NoModel, match="is not a cross-encoder with one output"):
         load_reranker(str(minilm))
+
+
+def test_a_cross_encoder_that_wants_a_prompt_is_refused(
+    cross_encoder: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import CrossEncoder
+
+    prompts = {"query": "Instruct: judge whether the passage answers this question. Question: "}
+    made = CrossEncoder(
+        str(cross_encoder), device="cpu", prompts=prompts, default_prompt_name="query"
+    )
+    made.save_pretrained(str(tmp_path))
+
+    with pytest.raises(NoModel, match="wants its pairs with a prompt or template of its own"):
+        load_reranker(str(tmp_path))
 
 
 def test_a_cross_encoder_saved_by_sentence_transformers_is_accepted(
