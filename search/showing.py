@@ -140,7 +140,8 @@ def summary_line(trace: Trace) -> str:
     parts = [f"{len(trace.candidates)} candidates", f"{in_pool} in the pool"]
     if report.reranked:
         where = f" on {report.device}" if report.device else ""
-        parts.append(f"{report.reranked} reranked{where} by {report.model or 'a reranker'}")
+        why = f" ({report.chosen})" if report.chosen else ""
+        parts.append(f"{report.reranked} reranked{where} by {report.model or 'a reranker'}{why}")
         if report.remembered:
             parts.append(f"{report.remembered} scored before")
         if report.truncated:

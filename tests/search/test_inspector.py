@@ -107,6 +107,18 @@ def test_replaying_an_answer_gives_the_same_ranks(
     assert "The same passages go on to the answer, in the same order." in shown(client, replayed)
 
 
+def test_why_it_was_this_reranker_is_shown_with_what_it_did(
+    client: Client, foxes: Library, corpus: Corpus, alice: User
+) -> None:
+    client.force_login(alice)
+    kept = asked(client, corpus)
+    assert kept.trace is not None
+    kept.trace["rerank"]["chosen"] = "picked by itself: there is no GPU"
+    kept.save()
+
+    assert "(picked by itself: there is no GPU)" in shown(client, kept)
+
+
 def test_a_replay_searches_the_same_documents(
     client: Client, foxes: Library, corpus: Corpus, alice: User
 ) -> None:

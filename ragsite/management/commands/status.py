@@ -44,12 +44,13 @@ class Command(BaseCommand):
             state = "up  " if check.up else "down" if check.required else "off "
             facts = ", ".join(f"{name} {value}" for name, value in check.facts.items() if value)
             self.stdout.write(
-                f"{state}  {check.title:<15}{facts or check.reason:<40}{check.ms:7.0f} ms"
+                f"{state}  {check.title:<24}{facts or check.reason:<40}{check.ms:7.0f} ms"
             )
             for kind, model in check.models.items():
                 if model is not None:
                     where = f"{model.model_id} on {model.device}, {model.dtype}"
-                    self.stdout.write(f"      {kind:<15}{where}")
+                    why = f" ({model.chosen})" if model.chosen else ""
+                    self.stdout.write(f"      {kind:<24}{where}{why}")
             if check.advice:
                 self.stdout.write(f"      {check.advice}")
 
