@@ -1,13 +1,16 @@
-"""Every reranker the product knows by name: what it is, what it may be used for, what it costs.
+"""Every reranker and embedder the product knows by name: what it is, may be used for, and costs.
 
-`RERANKER` takes any of these names, a folder, or a model id of the hub. Licences are those their
-publishers state on the page that is named; some forbid commercial use.
+`RERANKER` and `EMBEDDING_MODEL` take any of these names, a folder, or a model id of the hub.
+Licences are those their publishers state on the page that is named; some forbid commercial use.
+docs/rerankers.md says where each figure was looked up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+from inference.models_on_disk import DEFAULT_EMBEDDER
 
 BUNDLED = "bundled"
 WITH_CUDA = "BAAI/bge-reranker-v2-m3"
@@ -32,8 +35,9 @@ class Entry:
 
     name: what RERANKER (or, for an own server, RERANK_URL) is set to. parameters: in millions, 0
     where the publisher does not say. max_tokens: of question and passage together, as we use
-    it. device, dtype: where and in what it runs by default. relevance: how its score becomes
-    one. cost: in words. page: where licence and figures are stated.
+    it; of a service, what it reads. device, dtype: where and in what it runs by default.
+    relevance: how its score becomes one. cost: in words. page: where licence and figures are
+    stated.
     """
 
     name: str
@@ -54,6 +58,7 @@ _COSINE = "mean of the best cosine of each token of the question, 0 to 1: no pro
 # Theirs runs only where RERANKER_REMOTE_CODE allows it.
 _WITH_CODE = ", brings code of its own"
 _FREE = "none"
+_JINA_COST = "by the tokens of the request, bought in advance"
 _HUB = "https://huggingface.co/"
 
 
@@ -75,6 +80,33 @@ def _model(
     )
 
 
+def _service(
+    name: str,
+    languages: str,
+    max_tokens: int,
+    *,
+    cost: str,
+    page: str,
+    parameters: float = 0,
+    licence: str = "",
+    relevance: str = "the service's own, 0 to 1",
+) -> Entry:
+    title = {"cohere": "Cohere", "voyage": "Voyage AI", "jina": "Jina AI"}[name.partition(":")[0]]
+    return Entry(
+        name,
+        Kind.SERVICE,
+        parameters,
+        licence or f"terms of {title}",
+        languages,
+        max_tokens,
+        title,
+        "",
+        relevance,
+        cost,
+        page,
+    )
+
+
 CATALOGUE = (
     Entry(
         BUNDLED,
@@ -90,7 +122,7 @@ CATALOGUE = (
         "inference/models/reranker/README.md",
     ),
     _model(WITH_NETWORK, 17, "Apache-2.0", "English", device="cpu", dtype="float32"),
-    _model(WITH_CUDA, 568, "Apache-2.0", "over 100", device="cuda", dtype="bfloat16"),
+    _model(WITH_CUDA, 568, "Apache-2.0", "many", device="cuda", dtype="bfloat16"),
     _model(
         "BAAI/bge-reranker-large", 560, "MIT", "Chinese, English", device="cuda", dtype="bfloat16"
     ),
@@ -127,7 +159,7 @@ CATALOGUE = (
         "BAAI/bge-reranker-v2-minicpm-layerwise",
         Kind.LAYERWISE,
         2725,
-        "Apache-2.0",
+        "Apache-2.0 (of MiniCPM, on which it rests: OpenBMB's terms for its weights)",
         "Chinese, English, many more",
         512,
         "cuda",
@@ -141,7 +173,7 @@ CATALOGUE = (
         Kind.CROSS_ENCODER,
         278,
         f"CC BY-NC 4.0: not for business{_WITH_CODE}",
-        "over 100",
+        "108, trained on 24",
         512,
         "cuda",
         "bfloat16",
@@ -154,7 +186,7 @@ CATALOGUE = (
         Kind.LATE_INTERACTION,
         560,
         f"CC BY-NC 4.0: not for business{_WITH_CODE}",
-        "89",
+        "108, trained on 89",
         512,
         "cuda",
         "bfloat16",
@@ -175,44 +207,45 @@ CATALOGUE = (
         _FREE,
         _HUB + "colbert-ir/colbertv2.0",
     ),
-    Entry(
+    _service(
+        "cohere:rerank-v5.0-fast",
+        "over 100",
+        32768,
+        cost="by the tokens read; 0.02 US dollars for a million are named by resellers",
+        page="https://docs.cohere.com/changelog/rerank-v5",
+    ),
+    _service(
         "cohere:rerank-v3.5",
-        Kind.SERVICE,
-        0,
-        "terms of Cohere",
         "over 100",
         4096,
-        "Cohere",
-        "",
-        "the service's own, 0 to 1",
-        "2 US dollars for 1,000 questions of up to 100 passages",
-        "https://docs.cohere.com/v2/reference/rerank",
+        cost="by the search, a question with up to 100 passages; long ones count more than once",
+        page="https://docs.cohere.com/docs/rerank",
     ),
-    Entry(
+    _service(
         "voyage:rerank-2.5",
-        Kind.SERVICE,
-        0,
-        "terms of Voyage AI",
         "many",
         32000,
-        "Voyage AI",
-        "",
-        "the service's own, 0 to 1",
-        "by the tokens of passages and question; see the page",
-        "https://docs.voyageai.com/docs/reranker",
+        cost="0.05 US dollars for a million tokens, the question's counted with each passage",
+        page="https://docs.voyageai.com/docs/reranker",
     ),
-    Entry(
+    _service(
+        "jina:jina-reranker-v3",
+        "93, trained on 24",
+        131072,
+        parameters=597,
+        licence="terms of Jina AI (the weights: CC BY-NC 4.0)",
+        relevance="a cosine, below 0 as 0: no probability",
+        cost=_JINA_COST,
+        page="https://jina.ai/models/jina-reranker-v3",
+    ),
+    _service(
         "jina:jina-reranker-v2-base-multilingual",
-        Kind.SERVICE,
-        278,
-        "terms of Jina AI (the weights: CC BY-NC 4.0)",
-        "over 100",
+        "108, trained on 24",
         1024,
-        "Jina AI",
-        "",
-        "the service's own, 0 to 1",
-        "by the tokens of passages and question; see the page",
-        "https://jina.ai/reranker",
+        parameters=278,
+        licence="terms of Jina AI (the weights: CC BY-NC 4.0)",
+        cost=_JINA_COST,
+        page="https://jina.ai/models/jina-reranker-v2-base-multilingual",
     ),
     Entry(
         "a TEI server (RERANK_URL)",
@@ -227,6 +260,42 @@ CATALOGUE = (
         _FREE,
         "https://github.com/huggingface/text-embeddings-inference",
     ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderEntry:
+    """One embedding model: `name` for EMBEDDING_MODEL, parameters in millions, page as above."""
+
+    name: str
+    parameters: float
+    licence: str
+    languages: str
+    max_tokens: int
+    dimension: int
+    page: str
+
+
+EMBEDDERS = (
+    EmbedderEntry(
+        DEFAULT_EMBEDDER,
+        22.7,
+        "Apache-2.0",
+        "English",
+        256,
+        384,
+        _HUB + "sentence-transformers/all-MiniLM-L6-v2",
+    ),
+    EmbedderEntry(
+        "BAAI/bge-small-en-v1.5",
+        33.4,
+        "MIT",
+        "English",
+        512,
+        384,
+        _HUB + "BAAI/bge-small-en-v1.5",
+    ),
+    EmbedderEntry("BAAI/bge-m3", 568, "MIT", "over 100", 8192, 1024, _HUB + "BAAI/bge-m3"),
 )
 
 

@@ -10,11 +10,30 @@ from pathlib import Path
 
 import pytest
 
-from inference.catalogue import BUNDLED, CATALOGUE, WITH_CUDA, WITH_NETWORK, Kind, known
+from inference.catalogue import (
+    BUNDLED,
+    CATALOGUE,
+    EMBEDDERS,
+    WITH_CUDA,
+    WITH_NETWORK,
+    Kind,
+    known,
+)
 from inference.choice import Choice, choose
 from inference.hosted import SERVICES, service_of
 from inference.models import Models, Slot
 from inference.types import ServerInfo
+
+# Those that people come with from guides to reranking.
+REFERENCE = (
+    "BAAI/bge-reranker-v2-gemma",
+    "BAAI/bge-reranker-v2-minicpm-layerwise",
+    "jinaai/jina-reranker-v2-base-multilingual",
+    "mixedbread-ai/mxbai-rerank-large-v1",
+    "mixedbread-ai/mxbai-rerank-base-v1",
+    "BAAI/bge-reranker-large",
+    "jinaai/jina-colbert-v2",
+)
 
 
 @pytest.fixture
@@ -124,7 +143,8 @@ def test_the_catalogue_names_each_once_and_every_service_can_be_asked() -> None:
     names = [entry.name for entry in CATALOGUE]
 
     assert len(names) == len(set(names))
-    assert {WITH_CUDA, WITH_NETWORK, BUNDLED} <= set(names)
+    assert {WITH_CUDA, WITH_NETWORK, BUNDLED, *REFERENCE} <= set(names)
+    assert {"BAAI/bge-m3", "BAAI/bge-small-en-v1.5"} <= {entry.name for entry in EMBEDDERS}
     asked = {service_of(entry.name) for entry in CATALOGUE if entry.kind == Kind.SERVICE}
     assert {found[0] for found in asked if found} == set(SERVICES)
     assert known("cohere:rerank-v3.5") is not None
@@ -138,3 +158,8 @@ def test_the_documentation_has_the_whole_catalogue() -> None:
         line = next(row for row in written.splitlines() if row.startswith(f"| `{entry.name}`"))
         for stated in (entry.kind, entry.licence, entry.languages, entry.cost, entry.page):
             assert str(stated) in line
+    written = (Path(__file__).parents[2] / "docs" / "inference.md").read_text(encoding="utf-8")
+    for embedder in EMBEDDERS:
+        line = next(row for row in written.splitlines() if row.startswith(f"| `{embedder.name}`"))
+        for fact in (embedder.licence, embedder.languages, embedder.dimension, embedder.page):
+            assert str(fact) in line
