@@ -3,7 +3,7 @@
 `sniffing.py` decides the format by content; `reading.py` has `isolation.py` run `child.py`, which
 runs one of the parsers (one file for each format) under limits and answers in the JSON of
 `wire.py`; `recognition.py` adds the text of pages that are pictures. Importing this package
-loads no parser: `formats.py` names the modules, and only the child imports one.
+loads no parser: `formats.py` names the modules, and only `zygote.py` and its children import one.
 """
 
 from ingestion.parsing.formats import Format

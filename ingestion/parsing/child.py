@@ -1,16 +1,16 @@
-"""The throw-away process that reads one file: `python -m ingestion.parsing.child`.
+"""The throw-away process that reads one file, forked from `zygote.py`.
 
-Arguments: path, format, bytes of memory, seconds of CPU, id of the parent process, and for
-drawing the numbers of the pages, joined by commas, whose pictures go to the temporary folder,
-and by how many degrees they are turned; or `show` and the number of one page.
-The answer (`wire.py`) goes to what was standard output at the start; whatever a library prints
-goes to standard error. No Django here, and no environment to leak.
+Arguments: path, format, bytes of memory, seconds of CPU, and for drawing the numbers of the
+pages, joined by commas, whose pictures go to the temporary folder, and by how many degrees they
+are turned; or `show` and the number of one page. The answer (`wire.py`) goes to what was
+standard output at the start; whatever a library prints goes to standard error. No Django here,
+and no environment to leak.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,13 +30,19 @@ from ingestion.parsing.formats import (
 from ingestion.types import ParsedDocument
 
 
-def main(arguments: list[str]) -> None:
-    """Read the file and write the answer."""
-    name, format_name, memory_bytes, cpu_seconds, parent, *drawing = arguments
+def prepare(arguments: list[str]) -> None:
+    """Import the parser that `main` will want; what fails here fails there and is reported."""
+    with contextlib.suppress(ImportError):
+        parser_for(Format(arguments[1]))
+
+
+def main(arguments: list[str], *, parent: int) -> None:
+    """Read the file and write the answer; `parent` is the process to die with."""
+    name, format_name, memory_bytes, cpu_seconds, *drawing = arguments
     path, format = Path(name), Format(format_name)
     answer_to = os.dup(1)
     os.dup2(2, 1)
-    sandbox.enter(memory_bytes=int(memory_bytes), cpu_seconds=int(cpu_seconds), parent=int(parent))
+    sandbox.enter(memory_bytes=int(memory_bytes), cpu_seconds=int(cpu_seconds), parent=parent)
     if drawing and drawing[0] == SHOW:
         answer = _answer(lambda: show(path, format, int(drawing[1])), int(memory_bytes))
     elif drawing:
@@ -104,7 +110,3 @@ def show(path: Path, format: Format, number: int) -> ParsedDocument:
         raise ParseError(f"{format} has no pages to show", code="unsupported")
     parser.show(path, number, Path(tempfile.gettempdir()))
     return ParsedDocument(elements=[])
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,17 +1,18 @@
-"""The parent's side of a child: start it, bound it, read its answer, clean up after it."""
+"""The parent's side of a child: have it forked, bound it, read its answer, clean up after it."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -19,13 +20,13 @@ from typing import IO
 from ingestion.errors import ParseError, ParserCrashed
 from ingestion.parsing import sandbox, wire
 from ingestion.parsing.formats import Format
+from ingestion.parsing.zygote import READ, RUN, Child, Zygote, ZygoteDied
 from ingestion.types import ParsedDocument
 
 logger = logging.getLogger(__name__)
 
-_PROJECT = Path(__file__).resolve().parents[2]
-_CHILD = ("-m", "ingestion.parsing.child")
-_LIMITED = ("-m", "ingestion.parsing.sandbox")
+# Threads of the web process may read at the same time; so many zygotes then wait for more.
+_MOST_IDLE = 2
 _POLL_SECONDS = 0.01
 _MAX_OUTPUT_BYTES = 8 * 1024 * 1024
 
@@ -67,9 +68,9 @@ def parsed_by_child(
         ParseError: the file cannot be read; also `too_slow` and `too_large` for the limits.
         ParserCrashed: the child died or answered nonsense.
     """
-    command = [*_CHILD, str(path.resolve()), str(format), *_arguments(limits), *drawing]
-    with _answers(folder) as (answer, log):
-        end = _run(command, limits, folder, answer=answer, log=log)
+    arguments = [str(path.resolve()), str(format), *_arguments(limits), *drawing]
+    with _answers(folder) as (answer, log), open(os.devnull, "rb") as nothing:
+        end = _run(READ, arguments, limits, folder, files=(nothing, answer, log))
         return _result(end, answer, log, limits.memory_bytes)
 
 
@@ -91,10 +92,9 @@ def output_of(
         environment: beside the folder and the locale.
     """
     with _answers(folder) as (answer, log):
-        limited = [*_LIMITED, *_arguments(limits), *command]
-        end = _run(
-            limited, limits, folder, answer=answer, log=log, source=source, extra=environment
-        )
+        arguments = [*_arguments(limits), *command]
+        files = (source, answer, log)
+        end = _run(RUN, arguments, limits, folder, files=files, environment=environment)
         if end.status != 0:
             logger.info("%s ended with %d: %s", command[0], end.status, _last_lines(log))
             return None
@@ -113,7 +113,7 @@ def temporary_folder(workdir: Path) -> Iterator[Path]:
 
 
 def _arguments(limits: Limits) -> list[str]:
-    return [str(limits.memory_bytes), str(limits.seconds), str(os.getpid())]
+    return [str(limits.memory_bytes), str(limits.seconds)]
 
 
 @contextlib.contextmanager
@@ -124,47 +124,91 @@ def _answers(folder: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 
 
 def _run(
-    command: Sequence[str],
+    work: str,
+    arguments: Sequence[str],
     limits: Limits,
     folder: Path,
     *,
-    answer: IO[bytes],
-    log: IO[bytes],
-    source: IO[bytes] | int = subprocess.DEVNULL,
-    extra: Mapping[str, str] | None = None,
+    files: tuple[IO[bytes], IO[bytes], IO[bytes]],
+    environment: Mapping[str, str] | None = None,
 ) -> _End:
-    """Run one of our modules to its end, or to the end of its time."""
-    child = subprocess.Popen(
-        [sys.executable, "-s", *command],
-        stdin=source,
-        stdout=answer,
-        stderr=log,
-        cwd=_PROJECT,
-        env={"TMPDIR": str(folder), "LC_ALL": "C.UTF-8", **(extra or {})},
-        start_new_session=True,
-    )
-    return _wait(child, limits.seconds)
+    """Have a child do the work to its end, or to the end of its time.
+
+    A zygote that dies is no fault of the file's: then it is done once more.
+
+    Raises:
+        ParserCrashed: two zygotes died.
+    """
+    given = {"TMPDIR": str(folder), "LC_ALL": "C.UTF-8", **(environment or {})}
+    for _ in range(2):
+        with contextlib.suppress(ZygoteDied), _zygotes.one() as zygote:
+            child = zygote.fork(work, arguments, environment=given, files=files)
+            return _wait(child, limits.seconds)
+        _zygotes.close()  # those that wait may be dead, too
+        for file in files:
+            file.seek(0)
+        for file in files[1:]:
+            file.truncate()
+    raise ParserCrashed("the process that readers are forked from died")
 
 
-def _wait(child: subprocess.Popen[bytes], timeout_seconds: int) -> _End:
+class _Zygotes:
+    """The zygotes of this process, each lent to one thread at a time."""
+
+    def __init__(self, start: Callable[[], Zygote] = Zygote) -> None:
+        self._start = start
+        self.forget()
+
+    def forget(self) -> None:
+        """In a process forked from the one that owns them: begin with none."""
+        self._lock = threading.Lock()
+        self._idle: list[Zygote] = []
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[Zygote]:
+        """A zygote; it is ended, with its child, where the block raises."""
+        with self._lock:
+            found = self._idle.pop() if self._idle else None
+        zygote = found or self._start()
+        try:
+            yield zygote
+        except BaseException:
+            zygote.close()
+            raise
+        with self._lock:
+            if is_kept := len(self._idle) < _MOST_IDLE:
+                self._idle.append(zygote)
+        if not is_kept:
+            zygote.close()
+
+    def close(self) -> None:
+        """End those that wait."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for zygote in idle:
+            zygote.close()
+
+
+_zygotes = _Zygotes()
+atexit.register(_zygotes.close)
+os.register_at_fork(after_in_child=_zygotes.forget)
+
+
+def _wait(child: Child, timeout_seconds: int) -> _End:
     """Wait for the child and watch its memory; after the time limit kill its whole group."""
     deadline = time.monotonic() + timeout_seconds
-    timed_out = False
     peak = 0
     try:
-        while child.poll() is None:
+        while True:
             peak = max(peak, sandbox.peak_bytes(child.pid))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return _End(child.wait(timeout=_POLL_SECONDS), peak, timed_out=False)
             if time.monotonic() > deadline:
-                timed_out = True
                 _kill_group(child.pid)
-                child.wait()
-                break
-            time.sleep(_POLL_SECONDS)
+                return _End(child.wait(), peak, timed_out=True)
     except BaseException:
         _kill_group(child.pid)
-        child.wait()
         raise
-    return _End(child.returncode, peak, timed_out)
 
 
 def _kill_group(pid: int) -> None:

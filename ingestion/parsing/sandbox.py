@@ -2,8 +2,7 @@
 
 Memory, CPU time, file size and forks are limited everywhere; the network is taken away and
 the death of the parent is followed where the kernel allows it, and silently not where it
-does not. As a program (`python -m ingestion.parsing.sandbox MEMORY CPU PARENT COMMAND…`) it limits
-itself and then becomes the command.
+does not. `main` limits the process and makes a program of it.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def enter(*, memory_bytes: int, cpu_seconds: int, parent: int) -> None:
-    """Limit this process for good. Call before importing a parser.
+    """Limit this process for good. Call before opening a file.
 
     Args:
         memory_bytes: of address space.
@@ -92,12 +91,13 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def main(arguments: list[str]) -> None:
-    """Limit this process and become the command."""
-    memory_bytes, cpu_seconds, parent, *command = arguments
-    enter(memory_bytes=int(memory_bytes), cpu_seconds=int(cpu_seconds), parent=int(parent))
+def main(arguments: list[str], *, parent: int) -> None:
+    """Limit this process and become a program.
+
+    Args:
+        arguments: bytes of memory, seconds of CPU time, the program's path, its arguments.
+        parent: process id whose death ends this one.
+    """
+    memory_bytes, cpu_seconds, *command = arguments
+    enter(memory_bytes=int(memory_bytes), cpu_seconds=int(cpu_seconds), parent=parent)
     os.execv(command[0], command)  # noqa: S606 (no shell: the command is a list)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from ingestion.errors import ParseError
 from ingestion.parsing import Format, isolation, parse_in_child, sniff
+from ingestion.parsing.zygote import Child
 from ingestion.types import ParsedDocument
 from tests.ingestion.sample_files import (
     Line,
@@ -64,7 +64,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(
     peaks: list[int] = []
     wait = isolation._wait
 
-    def watched(child: subprocess.Popen[bytes], timeout_seconds: int) -> isolation._End:
+    def watched(child: Child, timeout_seconds: int) -> isolation._End:
         end = wait(child, timeout_seconds)
         peaks.append(end.peak_bytes)
         return end

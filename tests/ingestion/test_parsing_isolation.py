@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ import pytest
 from ingestion.errors import ParseError, ParserCrashed
 from ingestion.parsing import Format, isolation, parse_in_child, sandbox, wire
 from ingestion.parsing.formats import EXTENSIONS, PARSERS
+from ingestion.parsing.zygote import Zygote
 from ingestion.types import Element, ElementKind, Notice, ParsedDocument
 from tests.ingestion.sample_files import Line, docx, p, pdf, write
 
@@ -45,13 +47,22 @@ def workdir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def child_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def child_that(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Put another program in the place of the parser."""
+    used: list[isolation._Zygotes] = []
 
     def use(program: str) -> None:
-        monkeypatch.setattr(isolation, "_CHILD", ("-c", program))
+        served = (
+            "from ingestion.parsing import zygote\n"
+            f"def work(arguments, *, parent): exec({program!r}, {{}})\n"
+            "zygote.serve({zygote.READ: work}, lambda *_: None)"
+        )
+        used.append(isolation._Zygotes(lambda: Zygote(("-c", served))))
+        monkeypatch.setattr(isolation, "_zygotes", used[-1])
 
-    return use
+    yield use
+    for zygotes in used:
+        zygotes.close()
 
 
 @pytest.mark.parametrize(
@@ -145,6 +156,81 @@ def test_the_child_has_an_empty_environment(
     assert set(eval(seen.read_text())) == {"TMPDIR", "LC_ALL"}
 
 
+def test_a_child_holds_no_file_but_its_own_and_is_another_process_each_time(
+    tmp_path: Path, workdir: Path, child_that: Callable[[str], None]
+) -> None:
+    seen = tmp_path / "seen"
+    child_that(
+        f"import os; open({str(seen)!r}, 'a').write("
+        "f'{os.getpid()} {os.getsid(0)} {len(os.listdir(\"/proc/self/fd\"))}\\n')"
+    )
+    for _ in range(2):
+        with pytest.raises(ParserCrashed):
+            parsed_in_child(write(tmp_path, "a.txt", "Hi"), Format.TEXT, workdir)
+    (first, group, files), (second, _, _) = (line.split() for line in seen.read_text().splitlines())
+    assert first != second
+    assert group == first
+    assert int(files) == 5  # input, output, error; the file that is written, the list itself
+
+
+def zygotes() -> list[psutil.Process]:
+    """Those of this process."""
+    return [p for p in psutil.Process().children() if any("zygote" in word for word in p.cmdline())]
+
+
+def test_files_are_read_on_when_zygotes_are_killed(tmp_path: Path, workdir: Path) -> None:
+    file = write(tmp_path, "a.txt", "Hello needle")
+    parsed_in_child(file, Format.TEXT, workdir)
+    for zygote in (found := zygotes()):
+        zygote.kill()
+    read = parsed_in_child(file, Format.TEXT, workdir)
+
+    assert found
+    assert [e.text for e in read.elements] == ["Hello needle"]
+
+
+def test_a_zygote_killed_while_its_child_reads_costs_one_more_try_and_no_crash(
+    tmp_path: Path, workdir: Path, child_that: Callable[[str], None]
+) -> None:
+    started = tmp_path / "started"
+    answer = wire.encode_document(ParsedDocument([Element(ElementKind.PARAGRAPH, "Once more")]))
+    child_that(
+        f"import os, time\nis_first = not os.path.exists({str(started)!r})\n"
+        f"open({str(started)!r}, 'a').write('x')\n"
+        "if is_first:\n"
+        "    print('half an answer', flush=True); os.kill(os.getppid(), 9); time.sleep(0.3)\n"
+        f"print({answer.decode()!r})"
+    )
+    read = parsed_in_child(write(tmp_path, "a.txt", "Hi"), Format.TEXT, workdir)
+
+    assert [e.text for e in read.elements] == ["Once more"]
+    assert started.read_text() == "xx"
+
+
+def test_a_child_that_kills_every_zygote_is_a_crash(
+    tmp_path: Path, workdir: Path, child_that: Callable[[str], None]
+) -> None:
+    child_that("import os; os.kill(os.getppid(), 9)")
+    with pytest.raises(ParserCrashed):
+        parsed_in_child(write(tmp_path, "a.txt", "Hi"), Format.TEXT, workdir)
+
+
+def test_threads_read_at_the_same_time(
+    tmp_path: Path, workdir: Path, child_that: Callable[[str], None]
+) -> None:
+    answer = wire.encode_document(ParsedDocument([Element(ElementKind.PARAGRAPH, "Both")]))
+    child_that(
+        f"import os, time\nopen({str(tmp_path)!r} + f'/{{os.getpid()}}.met', 'w').close()\n"
+        f"while len([n for n in os.listdir({str(tmp_path)!r}) if n.endswith('.met')]) < 2:\n"
+        "    time.sleep(0.01)\n"  # each waits for the other
+        f"print({answer.decode()!r})"
+    )
+    file = write(tmp_path, "a.txt", "Hi")
+    with ThreadPoolExecutor() as threads:
+        reading = [threads.submit(parsed_in_child, file, Format.TEXT, workdir) for _ in "ab"]
+    assert [r.result().elements[0].text for r in reading] == ["Both", "Both"]
+
+
 def in_sandbox(program: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a process that has entered the sandbox."""
     entering = (
@@ -213,6 +299,39 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_zygote_and_its_child_end_with_their_owner(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    work = (
+        f"import os, time; open({str(pids)!r}, 'w').write(f'{{os.getppid()}} {{os.getpid()}}'); "
+        "time.sleep(60)"
+    )
+    served = (
+        "from ingestion.parsing import zygote\n"
+        f"zygote.serve({{'read': lambda *_, parent: exec({work!r})}}, lambda *_: None)"
+    )
+    owner = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os; from ingestion.parsing.zygote import Zygote\n"
+            "null = open(os.devnull, 'rb')\n"
+            f"Zygote(('-c', {served!r})).fork('read', [], environment={{}}, files=[null] * 3)"
+            ".wait()",
+        ],
+        cwd=PROJECT,
+    )
+    deadline = time.monotonic() + 20
+    while not (pids.exists() and " " in pids.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    zygote, child = map(int, pids.read_text().split())
+    owner.kill()
+    owner.wait()
+    for pid in (zygote, child):
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_importing_the_package_loads_no_parser_and_the_child_no_django() -> None:
