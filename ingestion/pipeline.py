@@ -3,9 +3,9 @@
 A turn begins with one claimed document. While the passages that it holds do not fill a request
 to the model server, further waiting documents are claimed and read, too; then the passages of
 all are embedded in shared requests, in order, and each document is indexed as soon as its last
-passage is embedded. So a hundred short files cost a few requests, and as every document of the
-turn is under a lease of its own, what goes wrong with one is recorded on that one and no two
-workers embed the same passage.
+passage is embedded, with those that are complete at the same time. So a hundred short files cost
+a few requests and commits, and as every document of the turn is under a lease of its own, what
+goes wrong with one is recorded on that one and no two workers embed the same passage.
 
 A document that is ready is worked on in the same way where a generation beside the live one
 lacks it; then the outcome is recorded with that generation's build, and the document stays ready.
@@ -31,7 +31,13 @@ from django.utils import timezone
 from inference.errors import InferenceError, InferenceRejected
 from inference.types import ModelInfo
 from ingestion import stages
-from ingestion.errors import ParserCrashed, PermanentError, TransientError
+from ingestion.errors import (
+    LexicalIndexError,
+    ParserCrashed,
+    PermanentError,
+    TransientError,
+    VectorStoreError,
+)
 from ingestion.generations import check_embedder, current_generation, embedder
 from ingestion.lease import PATIENCE_SECONDS, BuildLease, Keeper, Lease, LeaseLost
 from ingestion.models import Document, DocumentBuild, IndexGeneration
@@ -186,13 +192,35 @@ class _Turn:
         job.waiting = stages.unembedded(lease)
 
     def _index_complete(self) -> None:
+        """Index what is complete; documents of one index go in together."""
+        complete: dict[str, list[_Job]] = {}
         for job in self._jobs:
-            if job.is_open and not job.waiting:
-                self._attempt(job, self._index)
+            if job.is_open and not job.waiting and job.generation is not None:
+                complete.setdefault(job.generation.collection_name, []).append(job)
+        for jobs in complete.values():
+            self._index(jobs)
 
-    def _index(self, job: _Job) -> None:
-        with _stage("index", job):
-            stages.index(job.lease, self._given)
+    def _index(self, jobs: Sequence[_Job]) -> None:
+        try:
+            with metrics.timed(metrics.INGESTION_STAGE, "index"), tracing.span("index"):
+                stages.index([job.lease for job in jobs], self._given)
+        except SoftTimeLimitExceeded:
+            raise
+        except (VectorStoreError, LexicalIndexError) as exc:
+            for job in jobs:
+                self._settle(job, exc)
+        except Exception as exc:  # noqa: BLE001 (recorded on the document, logged if unexpected)
+            if len(jobs) == 1:
+                self._settle(jobs[0], exc)
+                return
+            for job in jobs:  # so that only the document that is to blame fails
+                self._index([job])
+        else:
+            for job in jobs:
+                self._attempt(job, self._publish)
+
+    def _publish(self, job: _Job) -> None:
+        stages.publish(job.lease)
         job.is_open = False
         self._keeper.let_go(job.lease)
         row = job.lease.row

@@ -178,24 +178,42 @@ def keep_embeddings(lease: Lease, embeddings: dict[str, bytes], *, left: int) ->
         Chunk.objects.bulk_update(rows, ["embedding"], batch_size=100)
 
 
-def index(lease: Lease, given: Tools) -> None:
-    """INDEXING: from SQL into the vector store and the lexical index; then READY.
+def index(leases: Sequence[Lease], given: Tools) -> None:
+    """INDEXING: from SQL into the vector store and the lexical index, in one commit for all.
 
-    Each store is read again before the document is called ready.
+    Each store is read again before this returns; `publish` makes the documents ready then.
+
+    Args:
+        leases: of documents whose work is for the same generation.
+        given: the tools.
 
     Raises:
         VectorStoreError, LexicalIndexError: a store is away, or did not keep what it took.
+        LeaseLost: one of the documents is somebody else's by now.
+    """
+    for lease in leases:
+        total = lease.row.chunk_count
+        lease.advance(state=State.INDEXING, progress_done=0, progress_total=total)
+    _index_vectors(leases, _generation(leases[0]), given.store)
+    _index_words(leases, _generation(leases[0]), given.settings)
+
+
+def publish(lease: Lease) -> None:
+    """READY, if the generation is still the live one; otherwise from the beginning for that.
+
+    The corpus's row is locked, as it is where generations begin and change places: a document
+    is ready in the live one, and on the list of one that is being built, or not ready yet.
+    Where the vectors were copied into a new collection meanwhile, it is indexed once more.
+
+    Raises:
         LeaseLost: the document is somebody else's by now.
     """
-    generation = _generation(lease)
-    lease.advance(state=State.INDEXING, progress_done=0, progress_total=lease.row.chunk_count)
-    ids = _index_vectors(lease, generation, given.store)
-    _index_words(lease, generation, given.settings)
-    done = {
+    generation, count = _generation(lease), lease.chunks.count()
+    done: dict[str, Any] = {
         "state": State.READY,
-        "chunk_count": len(ids),
-        "progress_done": len(ids),
-        "progress_total": len(ids),
+        "chunk_count": count,
+        "progress_done": count,
+        "progress_total": count,
         "error_code": "",
         "error_detail": "",
         "crashes": 0,
@@ -203,16 +221,6 @@ def index(lease: Lease, given: Tools) -> None:
     }
     if not isinstance(lease, BuildLease):
         done["ready_at"] = timezone.now()
-    _publish(lease, generation, done)
-
-
-def _publish(lease: Lease, generation: IndexGeneration, done: dict[str, Any]) -> None:
-    """READY, if the generation is still the live one; otherwise from the beginning for that.
-
-    The corpus's row is locked, as it is where generations begin and change places: a document
-    is ready in the live one, and on the list of one that is being built, or not ready yet.
-    Where the vectors were copied into a new collection meanwhile, it is indexed once more.
-    """
     with transaction.atomic():
         Corpus.objects.select_for_update().get(pk=generation.corpus_id)
         others = IndexGeneration.objects.filter(corpus=generation.corpus_id)
@@ -321,33 +329,46 @@ def _replace(
         Chunk.objects.bulk_create(chunks, batch_size=ROWS_AT_ONCE)
 
 
-def _index_vectors(lease: Lease, generation: IndexGeneration, store: VectorStore) -> list[str]:
-    """Add the vectors that the store lacks; returns all ids, seen there afterwards."""
+def _index_vectors(
+    leases: Sequence[Lease], generation: IndexGeneration, store: VectorStore
+) -> None:
+    """Add the vectors that the store lacks, and see all of them there afterwards."""
     name = generation.collection_name
     store.ensure(name, generation.dimension)
-    rows = lease.chunks.order_by("ordinal")
-    ids = list(rows.values_list("pk", flat=True))
-    for start in range(0, len(ids), WRITE_BATCH):
-        lease.advance(progress_done=start)  # also the fence before a write that has none
-        pairs = rows.values_list("pk", "embedding")[start : start + WRITE_BATCH]
-        batch = {pk: packed for pk, packed in pairs if packed is not None}
-        vectors = from_bytes(list(batch.values()), dimension=generation.dimension)
-        store.add_missing(name, list(batch), vectors)
-    if lost := store.missing(name, ids):
-        raise VectorStoreError(f"{len(lost)} of {len(ids)} vectors are not in {name}")
-    return ids
-
-
-def _index_words(lease: Lease, generation: IndexGeneration, settings: IngestionSettings) -> None:
-    document = lease.document
-    lexical = lexical_index(generation, settings)
-    entries = [
-        LexicalEntry(pk, passage_text(heading_path=heading_path, text=text))
-        for pk, heading_path, text in lease.chunks.order_by("ordinal").values_list(
-            "pk", "heading_path", "text"
-        )
+    ids = [
+        (lease, place, pk)
+        for lease in leases
+        for place, pk in enumerate(lease.chunks.order_by("ordinal").values_list("pk", flat=True))
     ]
-    lexical.replace_document(document.pk, entries)
-    kept = lexical.chunk_ids(document.pk)
-    if kept != {entry.chunk_id for entry in entries}:
-        raise LexicalIndexError(f"{len(kept)} of {len(entries)} passages are in the index")
+    for start in range(0, len(ids), WRITE_BATCH):
+        batch = ids[start : start + WRITE_BATCH]
+        first_places = {lease: place for lease, place, _ in reversed(batch)}
+        for lease, place in first_places.items():
+            lease.advance(progress_done=place)  # also the fence before a write that has none
+        rows = Chunk.objects.filter(pk__in=[pk for *_, pk in batch])
+        pairs = rows.values_list("pk", "embedding")
+        packed = {pk: embedding for pk, embedding in pairs if embedding is not None}
+        vectors = from_bytes(list(packed.values()), dimension=generation.dimension)
+        store.add_missing(name, list(packed), vectors)
+    if lost := store.missing(name, [pk for *_, pk in ids]):
+        raise VectorStoreError(f"{len(lost)} of {len(ids)} vectors are not in {name}")
+
+
+def _index_words(
+    leases: Sequence[Lease], generation: IndexGeneration, settings: IngestionSettings
+) -> None:
+    lexical = lexical_index(generation, settings)
+    documents = {lease.document.pk: _entries(lease) for lease in leases}
+    lexical.replace_documents(documents.items())
+    for document_id, entries in documents.items():
+        kept = lexical.chunk_ids(document_id)
+        if kept != {entry.chunk_id for entry in entries}:
+            raise LexicalIndexError(f"{len(kept)} of {len(entries)} passages are in the index")
+
+
+def _entries(lease: Lease) -> list[LexicalEntry]:
+    rows = lease.chunks.order_by("ordinal").values_list("pk", "heading_path", "text")
+    return [
+        LexicalEntry(pk, passage_text(heading_path=heading_path, text=text))
+        for pk, heading_path, text in rows
+    ]

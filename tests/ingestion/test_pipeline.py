@@ -24,6 +24,7 @@ from ingestion import blobs, pipeline, purge, services, stages
 from ingestion.conf import ingestion_settings
 from ingestion.embeddings import from_bytes
 from ingestion.errors import SENTENCES, LexicalIndexError, ParserCrashed
+from ingestion.lexical import LexicalIndex
 from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 from ingestion.parsing import parse_in_child
 from ingestion.types import ParsedDocument, passage_text
@@ -354,6 +355,53 @@ def test_a_worker_that_lost_its_lease_cannot_finish(
     winner[0].release()
     pipeline.work_on(document.pk)
     assert_complete(document)
+
+
+def test_documents_that_are_complete_together_are_indexed_in_one_commit(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [upload(corpus, name, name=name) for name in ("a.md", "b.md")]
+    replace_documents = LexicalIndex.replace_documents
+    commits: list[list[int]] = []
+
+    def counted(index: LexicalIndex, filed: Any) -> None:
+        filed = list(filed)
+        commits.append([document_id for document_id, _ in filed])
+        replace_documents(index, filed)
+
+    monkeypatch.setattr(LexicalIndex, "replace_documents", counted)
+    pipeline.work_on(documents[0].pk)
+
+    for document in documents:
+        assert_complete(document)
+    assert commits == [[document.pk for document in documents]]
+
+
+def test_of_documents_indexed_together_a_lost_one_takes_no_other_with_it(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("a.md", "b.md", "c.md")
+    first, lost, last = (upload(corpus, name, name=name) for name in names)
+    index = stages.index
+    winner: list[Document | None] = []
+
+    def overtaken(*args: Any) -> None:
+        if not winner:
+            Document.objects.filter(pk=lost.pk).update(lease_until=timezone.now())
+            winner.append(Document.objects.claim(lost.pk, lease_seconds=60))
+        index(*args)
+
+    monkeypatch.setattr(stages, "index", overtaken)
+    pipeline.work_on(first.pk)
+
+    assert_complete(first)
+    assert_complete(last)
+    lost.refresh_from_db()
+    assert lost.state == State.EMBEDDING
+    assert winner[0] is not None
+    winner[0].release()
+    pipeline.work_on(lost.pk)
+    assert_complete(lost)
 
 
 def test_a_long_stage_keeps_its_lease(

@@ -284,14 +284,14 @@ def test_a_document_that_becomes_ready_as_the_index_changes_is_not_lost(
     new = begin(corpus)
     work_off()
     late = upload(corpus, "late")
-    publish = stages._publish
+    publish = stages.publish
 
     def flipped_meanwhile(*args: Any) -> None:
         rebuild.flip(new)
         publish(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "_publish", flipped_meanwhile)
+        patch.setattr(stages, "publish", flipped_meanwhile)
         pipeline.work_on(late.pk)
 
     late.refresh_from_db()
@@ -450,10 +450,10 @@ def test_a_cancel_reaches_a_worker_in_the_middle(
     new = begin(corpus)
     index_vectors = stages._index_vectors
 
-    def cancelled_meanwhile(*args: Any) -> list[str]:
+    def cancelled_meanwhile(*args: Any) -> None:
         rebuild.cancel(new)
         assert not purge_generation(new.pk, ingestion_settings())  # a worker is at it
-        return index_vectors(*args)
+        index_vectors(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr(stages, "_index_vectors", cancelled_meanwhile)
