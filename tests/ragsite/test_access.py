@@ -7,6 +7,10 @@ is switched off is as good as not signed in, whatever session they have.
 
 from __future__ import annotations
 
+import io
+import json
+import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,14 +19,23 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db.models import QuerySet
 from django.test import AsyncClient, Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
 from chat.models import Conversation, Turn
-from ingestion.models import Chunk, Corpus, CorpusImport, Document, IndexGeneration, Share
+from ingestion.models import (
+    Chunk,
+    Corpus,
+    CorpusImport,
+    Document,
+    DocumentLabel,
+    IndexGeneration,
+    Share,
+)
 from ingestion.services import blob_path
-from search.models import EvaluationRun, Inspection
+from search.models import EvaluationRun, Inspection, Judgement
 from search.types import Candidate, Outcome, RetrievalSettings, Trace
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("tmp_data")]
@@ -478,6 +491,105 @@ def test_settings_of_ones_own_inspection_are_not_copied_to_a_corpus_of_others(
     forged = reverse("search:copy", args=[his.inspection.pk, hers.corpus.pk])
 
     assert client.post(forged).status_code == 404
+
+
+SECRET = "Quellwolkenharfe"
+
+
+def secret_things(owner: User) -> Things:
+    """Private things of which every word is a word that nobody else may read."""
+    made = things(owner, "private")
+    trace = json.loads(json.dumps(made.inspection.trace).replace("What?", SECRET))
+    Corpus.objects.filter(pk=made.corpus.pk).update(name=SECRET, description=SECRET)
+    Document.objects.filter(pk=made.document.pk).update(name=f"{SECRET}.txt", title=SECRET)
+    Conversation.objects.filter(pk=made.conversation.pk).update(title=SECRET)
+    Turn.objects.filter(conversation=made.conversation).update(question=SECRET, answer=SECRET)
+    Chunk.objects.filter(pk=made.chunk.pk).update(text=SECRET)
+    Inspection.objects.filter(pk=made.inspection.pk).update(question=SECRET, trace=trace)
+    CorpusImport.objects.filter(pk=made.imported.pk).update(name=SECRET)
+    EvaluationRun.objects.filter(pk=made.run.pk).update(collection=SECRET)
+    blob_path(made.document).write_bytes(SECRET.encode())
+    return made
+
+
+def rows_of(made: Things) -> list[list[dict[str, Any]]]:
+    """Everything that stands in the database of these things and about them."""
+    about: list[QuerySet[Any]] = [
+        Corpus.objects.filter(pk=made.corpus.pk),
+        Share.objects.filter(corpus=made.corpus),
+        Document.objects.filter(corpus=made.corpus),
+        DocumentLabel.objects.filter(document=made.document),
+        Chunk.objects.filter(document=made.document),
+        Conversation.objects.filter(pk=made.conversation.pk),
+        Turn.objects.filter(conversation=made.conversation),
+        Inspection.objects.filter(pk=made.inspection.pk),
+        CorpusImport.objects.filter(pk=made.imported.pk),
+        EvaluationRun.objects.filter(pk=made.run.pk),
+        Judgement.objects.filter(corpus=made.corpus),
+    ]
+    return [list(rows.order_by("pk").values()) for rows in about]
+
+
+async def _whole(client: AsyncClient, method: str, address: str, data: dict[str, Any]) -> str:
+    """All that a route answers, streamed or not, zipped or not."""
+    answer = await getattr(client, method)(address, data)
+    if not answer.streaming:
+        body = answer.content
+    elif answer.is_async:
+        body = b"".join([part async for part in answer])
+    else:
+        body = b"".join(answer)
+    if body[:2] == b"PK":
+        with zipfile.ZipFile(io.BytesIO(body)) as packed:
+            body = b"".join(packed.read(name) for name in packed.namelist())
+    told = [f"{name}: {value}" for name, value in answer.headers.items()]
+    return "\n".join([*told, body.decode(errors="replace")])
+
+
+# Those of django-allauth know nothing of what is asked for here.
+OURS = [n for n in ROUTES if not re.match("account_|mfa_|openid_|socialaccount_|usersessions", n)]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_ids_of_others_in_any_place_of_any_route_show_and_change_nothing(
+    name: str, alice: User, bob: User
+) -> None:
+    """Each key of the address, then every field, names what is hers; all else is his own."""
+    hers, his = secret_things(alice), things(bob, "private")
+    before, client = rows_of(hers), AsyncClient()
+    client.force_login(bob)
+    ids = {
+        **{"corpora": hers.corpus.pk, "corpus": hers.corpus.pk, "document": hers.document.pk},
+        **{"documents": hers.document.pk, "conversation": hers.conversation.pk},
+        **{"follows": hers.turn.pk, "turn": hers.turn.pk, "at": hers.turn.pk},
+        **{"chunk": hers.chunk.pk, "passage": hers.chunk.pk, "inspection": hers.inspection.pk},
+        **{"before": hers.run.pk, "after": hers.run.pk, "replace": hers.document.pk},
+    }
+    words = {
+        **{"all": "failed", "act": "revoke", "role": "owner", "to": "bob", "grade": "1"},
+        **{"name": "his", "title": "his", "tags": "his", "tab": "reranked", "why": "1"},
+        **{"question": "his", "visibility": "open", "enabled": "0", "paused": "1", "shared": "1"},
+    }
+    route = ROUTES[name]
+    data = {key: value() if callable(value) else value for key, value in route.data.items()}
+    keys = route.argument.split()
+
+    for forged in [None, *(place for place, key in enumerate(keys) if key not in WORDS)]:
+        arguments = [
+            WORDS.get(key) or getattr(hers if place == forged else his, key).pk
+            for place, key in enumerate(keys)
+        ]
+        address = reverse(name, args=arguments)
+        for method in ("get", "post"):
+            sent = {**words, **data, **ids} if method == "post" else {**words, **ids}
+            told = async_to_sync(_whole)(client, method, address, sent)
+            assert SECRET not in told, (method, address)
+        client.force_login(bob)
+
+    assert rows_of(hers) == before
+    assert not Judgement.objects.filter(document=hers.document).exists()
+    assert not Conversation.objects.filter(owner=bob, corpora=hers.corpus).exists()
+    assert not Inspection.objects.filter(owner=bob, corpora=hers.corpus).exists()
 
 
 @pytest.mark.parametrize("wrong", ["0", "999999999999", "-1", "1'--", "../1", "%00", "９"])
