@@ -7,8 +7,9 @@ answer read after a reload do not differ. What each event replaces stands in
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from django.template.loader import render_to_string
@@ -20,11 +21,19 @@ from chat.panel import Standing
 from chat.render import render_markdown
 from chat.sse import Message
 from chat.threads import in_thread
+from chat.transcript import QUOTES_WITHHELD, readable_answer
 from ingestion.models import Corpus, Document
 from search import judging
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
+
+
+# What is left of a source that the reader may not see any more: its ranks and scores.
+WITHHELD: Mapping[str, Any] = {
+    **{"document": "Withheld passage", "title": "", "heading_path": "", "text": ""},
+    **{"page_from": None, "page_to": None, "sent": None},
+}
 
 
 def turn_context(turn: Turn) -> dict[str, Any]:
@@ -99,6 +108,27 @@ def standing_of_documents(
     return standing
 
 
+def for_reader(turn: Turn, *, standing: Callable[[int], Standing]) -> Turn:
+    """The turn, in memory alone, without what its reader may not read any more.
+
+    Of a corpus that was taken away and of a deleted document the passages go, and quotes of them;
+    what a language model wrote stays.
+    """
+    shown = copy(turn)
+    shown.answer = readable_answer(turn, standing=standing)
+    shown.sources = _without_withheld(turn.sources, standing)
+    return shown
+
+
+def _without_withheld(
+    sources: Iterable[Mapping[str, Any]], standing: Callable[[int], Standing]
+) -> list[dict[str, Any]]:
+    return [
+        {**source, **({} if standing(int(source["document_id"])) is Standing.THERE else WITHHELD)}
+        for source in sources
+    ]
+
+
 async def messages(
     turn: Turn, *, after: int, csrf_token: str, reader: User | AnonymousUser
 ) -> AsyncGenerator[Message]:
@@ -111,14 +141,22 @@ async def messages(
         turn: the turn as it was when the stream was asked for.
         after: number of the last event the page has; 0 for all of them.
         csrf_token: for the forms among the fragments.
-        reader: whose judgements the sources show.
+        reader: who sees what they may read now, and their own judgements.
     """
+
+    def of_now(shown: Turn) -> tuple[Turn, Callable[[int], Standing]]:
+        standing = standing_of_documents([shown], reader=reader)
+        return for_reader(shown, standing=standing), standing
+
     # Whatever the turn is by now: what follows has to find who listens.
     begin = {"turn": turn, "is_over": False, "csrf_token": csrf_token}
     if after <= 0:
         yield Message("begin", _render("_body", begin))
     sources: list[dict[str, Any]] | None = None
     limit: float | None = None
+    readable, _ = await in_thread(of_now, turn)
+    is_withheld = readable.answer == QUOTES_WITHHELD
+    instead = render_markdown(QUOTES_WITHHELD, sources=0) if is_withheld else None
     async with aclosing(turns.follow(turn.pk, after=max(0, after))) as events:
         async for event in events:
             data = event.data
@@ -135,19 +173,32 @@ async def messages(
                     html = _render("_notice", {"notice": seen})
                 case "sources":
                     sources, limit = data["sources"], data["summary"].get("threshold")
-                    html = _sources(turn, sources, csrf_token, threshold=limit)
+                    found = Turn(pk=turn.pk, question=turn.question, sources=sources)
+                    readable, standing = await in_thread(of_now, found)
+                    html = _sources(
+                        turn, readable.sources, csrf_token, threshold=limit, standing=standing
+                    )
                 case "citations":
                     saved = await Turn.objects.filter(pk=turn.pk).afirst() or turn
-                    cited = panel.with_cited(sources or saved.sources, data["cited"])
+                    saved.sources = panel.with_cited(sources or saved.sources, data["cited"])
                     grades = await in_thread(grades_of, saved, reader=reader)
-                    html = _sources(saved, cited, csrf_token, threshold=limit, grades=grades)
+                    readable, standing = await in_thread(of_now, saved)
+                    html = _sources(
+                        saved,
+                        readable.sources,
+                        csrf_token,
+                        threshold=limit,
+                        standing=standing,
+                        grades=grades,
+                    )
                 case "block" | "tail" | "answer":
-                    html = data["html"]
+                    html = data["html"] if instead is None else instead
                 case "end":
                     ended = await Turn.objects.filter(pk=turn.pk).afirst() or turn
                     # Where the end could not be saved, or the turn is gone, the event knows more.
                     ended.state, ended.error = data["state"], data["error"]
-                    context = {**turn_context(ended), "csrf_token": csrf_token, "is_live": True}
+                    readable, _ = await in_thread(of_now, ended)
+                    context = {**turn_context(readable), "csrf_token": csrf_token, "is_live": True}
                     html = _render("_foot", context)
                 case _:
                     continue
@@ -156,10 +207,11 @@ async def messages(
 
 def _sources(
     turn: Turn,
-    sources: list[dict[str, Any]],
+    sources: Sequence[Mapping[str, Any]],
     csrf_token: str,
     *,
     threshold: float | None,
+    standing: Callable[[int], Standing],
     grades: Mapping[str, int] | None = None,
 ) -> SafeString:
     context = {
@@ -168,6 +220,7 @@ def _sources(
         "threshold": threshold,
         "groups": panel.groups(
             sources,
+            standing=standing,
             model=turn.model if turn.has_ended else None,
             grades=grades,
             threshold=threshold,

@@ -23,6 +23,7 @@ from chat.forms import PullForm
 from chat.models import Conversation, ModelPull
 from chat.sse import Message
 from chat.types import GeneratorKind
+from chat.views import still_signed_in
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
@@ -69,10 +70,12 @@ async def pull(request: HttpRequest) -> HttpResponse:
 @require_GET
 async def pull_stream(request: HttpRequest, pull_id: int) -> StreamingHttpResponse:
     """How far a pull is, as it gets further."""
-    await _administrator(request)
+    person = await _administrator(request)
     await aget_object_or_404(ModelPull, pk=pull_id)
     return StreamingHttpResponse(
-        sse.stream(_progress(pull_id)), content_type="text/event-stream", headers=sse.HEADERS
+        sse.stream(_progress(pull_id), allowed=still_signed_in(request, person, is_staff=True)),
+        content_type="text/event-stream",
+        headers=sse.HEADERS,
     )
 
 

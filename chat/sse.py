@@ -58,12 +58,13 @@ async def stream(
     *,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     allowed: Callable[[], Awaitable[bool]] | None = None,
-    allowed_seconds: float = ALLOWED_SECONDS,
+    allowed_seconds: float | None = None,
 ) -> AsyncGenerator[bytes]:
     """Encode messages as they come; a comment whenever nothing came for `heartbeat_seconds`.
 
-    Whether the reader may still read is asked (`allowed`) before anything is sent that comes
-    `allowed_seconds` or more after it was asked last; the stream ends when not.
+    Whether the reader may still read is asked (`allowed`) every `allowed_seconds`, by default
+    ALLOWED_SECONDS, and before anything is sent that comes so long after it was asked last; the
+    stream ends when not.
 
     Closing the generator (the browser is gone) ends the wait for the next message and
     closes `messages`, and does nothing else: whatever produces them goes on.
@@ -71,21 +72,26 @@ async def stream(
     await release_request()
     yield f"retry: {RETRY_MS}\n\n".encode()
     waiting: asyncio.Task[Message | None] | None = None
-    asked = time.monotonic()
+    asked = sent = time.monotonic()
+    allowed_seconds = ALLOWED_SECONDS if allowed_seconds is None else allowed_seconds
+    pause = heartbeat_seconds if allowed is None else min(heartbeat_seconds, allowed_seconds)
     try:
         while True:
             waiting = waiting or asyncio.create_task(_next(messages))
-            done, _ = await asyncio.wait({waiting}, timeout=heartbeat_seconds)
+            done, _ = await asyncio.wait({waiting}, timeout=pause)
             if allowed is not None and time.monotonic() - asked >= allowed_seconds:
                 if not await allowed():
                     return
                 asked = time.monotonic()
             if not done:
-                yield b": still here\n\n"
+                if time.monotonic() - sent >= heartbeat_seconds:
+                    sent = time.monotonic()
+                    yield b": still here\n\n"
                 continue
             message, waiting = waiting.result(), None
             if message is None:
                 return
+            sent = time.monotonic()
             yield encode(message)
     finally:
         if waiting is not None:

@@ -26,6 +26,7 @@ from chat.conf import generation_settings
 from chat.errors import PassageGone, QuestionRefused
 from chat.forms import MAX_QUESTION_CHARACTERS, AgainForm, AskForm, RenameForm
 from chat.models import Conversation, Turn
+from chat.panel import Standing
 from chat.threads import in_thread
 from ingestion import labels
 from ingestion.models import Corpus
@@ -75,7 +76,8 @@ def earlier(request: HttpRequest, conversation_id: int) -> HttpResponse:
     before = _number(request.GET.get("before", ""))
     end = next((n for n, place in enumerate(way) if place.turn_id == before), 0)
     first = max(0, end - TURNS_SHOWN)
-    context = {"conversation": held, "turns": _shown(way[first:end]), "earlier": first}
+    shown, _ = _shown(way[first:end], reader=request.user)
+    context = {"conversation": held, "turns": shown, "earlier": first}
     return render(request, "chat/_earlier.html", context)
 
 
@@ -166,18 +168,23 @@ async def stream(request: HttpRequest, turn_id: int) -> StreamingHttpResponse:
     )
     found = fragments.messages(turn, after=after, csrf_token=get_token(request), reader=person)
     return StreamingHttpResponse(
-        sse.stream(found, allowed=_still_signed_in(request, person)),
+        sse.stream(found, allowed=still_signed_in(request, person)),
         content_type="text/event-stream",
         headers=sse.HEADERS,
     )
 
 
-def _still_signed_in(request: HttpRequest, person: User) -> Callable[[], Awaitable[bool]]:
-    """Whether the reader's account is switched on and this browser's session is there."""
+def still_signed_in(
+    request: HttpRequest, person: User, **also: Any
+) -> Callable[[], Awaitable[bool]]:
+    """Whether the reader's account is switched on and this browser's session is there.
+
+    also: what else must be true of the account.
+    """
 
     def is_there() -> bool:
         key = request.session.session_key
-        active = User.objects.filter(pk=person.pk, is_active=True)
+        active = User.objects.filter(pk=person.pk, is_active=True, **also)
         return key is not None and active.exists() and request.session.exists(key)
 
     return lambda: in_thread(is_there)
@@ -201,7 +208,8 @@ def sources(request: HttpRequest, turn_id: int) -> HttpResponse:
     turn = get_object_or_404(Turn, pk=turn_id, conversation__owner=request.user)
     standing = fragments.standing_of_documents([turn], reader=request.user)
     grades = fragments.grades_of(turn, reader=request.user)
-    context = fragments.sources_context(turn, standing=standing, grades=grades)
+    shown = fragments.for_reader(turn, standing=standing)
+    context = fragments.sources_context(shown, standing=standing, grades=grades)
     return render(request, "chat/_sources.html", context)
 
 
@@ -407,14 +415,22 @@ def _composer(
     }
 
 
-def _shown(places: Sequence[Place]) -> list[dict[str, Any]]:
-    """What the templates need of the turns at these places of the branch that is shown."""
+def _shown(
+    places: Sequence[Place], *, reader: User | AnonymousUser
+) -> tuple[list[dict[str, Any]], Callable[[int], Standing]]:
+    """What the templates need of the turns at these places of the branch that is shown.
+
+    And whether the reader can still open the documents that they rest on.
+    """
     found = Turn.objects.in_bulk([place.turn_id for place in places])
-    return [
-        {**fragments.turn_context(found[place.turn_id]), "place": place}
+    standing = fragments.standing_of_documents(found.values(), reader=reader)
+    shown = {pk: fragments.for_reader(turn, standing=standing) for pk, turn in found.items()}
+    contexts = [
+        {**fragments.turn_context(shown[place.turn_id]), "place": place}
         for place in places
-        if place.turn_id in found
+        if place.turn_id in shown
     ]
+    return contexts, standing
 
 
 def _share_address(request: HttpRequest, held: Conversation | None) -> str:
@@ -437,10 +453,9 @@ def _page(
     places = [place.turn_id for place in way]
     if (wanted := _number(request.GET.get("at", ""))) in places:
         first = min(first, places.index(wanted))
-    shown = _shown(way[first:])
+    shown, standing = _shown(way[first:], reader=request.user)
     if shown:
         last = shown[-1]["turn"]
-        standing = fragments.standing_of_documents([last], reader=request.user)
         grades = fragments.grades_of(last, reader=request.user)
         context["panel"] = fragments.sources_context(last, standing=standing, grades=grades)
     else:

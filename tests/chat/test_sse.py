@@ -122,3 +122,14 @@ def test_a_stream_ends_for_who_may_not_read_any_more() -> None:
 
     # The first came at once, the second was asked for and allowed, the third was not.
     assert [part.split(b"\n")[0] for part in parts[1:]] == [b"id: 1", b"id: 2"]
+
+
+def test_a_silent_stream_ends_for_who_may_not_read_any_more_before_its_next_comment() -> None:
+    async def allowed() -> bool:
+        return False
+
+    async def read() -> list[bytes]:
+        events = stream(_slow(60.0), heartbeat_seconds=30.0, allowed=allowed, allowed_seconds=0.02)
+        return [part async for part in events]
+
+    assert len(asyncio.run(asyncio.wait_for(read(), 10))) == 1  # the time after which to come back

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.auth.models import User
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.test import AsyncClient, Client
 from django.urls import reverse
+from django.utils import timezone
 
 from chat import services as chat_services
 from chat import turns
@@ -30,7 +33,6 @@ from tests.chat.test_panel import source, trace
 from tests.ollama_server import OllamaServer
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import User
     from pytest_django import Settings
 
 HTMX = {"HX-Request": "true"}
@@ -166,17 +168,41 @@ def test_a_card_links_to_its_passage_until_the_document_is_deleted(turn: Turn, a
     gone = as_person(alice).get(address).content.decode()
     assert link not in gone
     assert "document deleted" in gone
-    assert "The passage." in gone
+    assert "The passage." not in gone
 
 
-def test_a_corpus_that_was_closed_again_leaves_the_text_and_takes_the_link(
-    turn: Turn, alice: User, bob: User
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("model", ["small:1b", ""])
+def test_a_corpus_that_was_closed_again_takes_its_passages_and_quotes_wherever_they_stood(
+    turn: Turn, alice: User, bob: User, model: str
 ) -> None:
-    Corpus.objects.update(owner=bob)
-    html = as_person(alice).get(reverse("chat:sources", args=[turn.pk])).content.decode()
+    Turn.objects.update(model=model)  # without one the answer is made of quotes
+    page = as_person(alice)
 
-    assert "no longer shared with you" in html
-    assert reverse("ingestion:document", args=[Document.objects.get().pk]) not in html
+    def told() -> dict[str, str]:
+        asked = {
+            "page": page.get(reverse("chat:conversation", args=[turn.conversation_id])),
+            "panel": page.get(reverse("chat:sources", args=[turn.pk])),
+            "copied": page.get(reverse("chat:turn_text", args=[turn.pk])),
+            "export": page.get(reverse("chat:export", args=[turn.conversation_id, "json"])),
+        }
+        pages = {name: answer.content.decode() for name, answer in asked.items()}
+        return pages | {"stream": "".join(data for _, _, data in events_of(alice, turn))}
+
+    for name, before in told().items():
+        assert "guide.pdf" in before, name
+        assert "ranks" in before or name == "panel", name
+    Corpus.objects.update(owner=bob)
+    after = told()
+
+    for name, shown in after.items():
+        assert "guide.pdf" not in shown, name
+        assert "The passage." not in shown, name
+        assert reverse("ingestion:document", args=[Document.objects.get().pk]) not in shown, name
+        if name != "panel":
+            assert ("ranks" in shown) == bool(model), name
+    for name in ("page", "panel", "stream"):
+        assert "no longer shared with you" in after[name], name
 
 
 @pytest.mark.parametrize(
@@ -565,3 +591,28 @@ def test_stopping_ends_the_turn_and_leaving_does_not(
     assert turn.state == Turn.State.STOPPED
     assert turn.answer.startswith("word word")
     assert turn.answer.count("word") < 500
+
+
+@stored_stream
+def test_an_open_stream_ends_soon_for_who_is_signed_out_or_switched_off(
+    turn: Turn, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat.sse.ALLOWED_SECONDS", 0.1)
+    Turn.objects.update(state=Turn.State.RUNNING, heartbeat_at=timezone.now())
+
+    async def play() -> list[list[bool]]:
+        browsers = [AsyncClient(), AsyncClient()]
+        reading = []
+        for browser in browsers:
+            await browser.aforce_login(alice)
+            answer = await browser.get(reverse("chat:stream", args=[turn.pk]))
+            reading.append(asyncio.create_task(read_stream(answer)))
+        open_at_first = await asyncio.wait(reading, timeout=0.5)
+        await sync_to_async(browsers[0].session.delete)()
+        signed_out = await asyncio.wait(reading, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
+        switched_off = await asyncio.wait(reading, timeout=10)
+        steps = (open_at_first, signed_out, switched_off)
+        return [[one in done for one in reading] for done, _ in steps]
+
+    assert async_to_sync(play)() == [[False, False], [True, False], [True, True]]
