@@ -15,12 +15,14 @@ from allauth.mfa.totp.internal.auth import (
     hotp_value,
     yield_hotp_counters_from_time,
 )
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group, User
 from django.core import mail
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from ingestion.audit import Action, AuditEntry
 from ragsite.models import Invitation
@@ -131,6 +133,41 @@ def test_guessing_is_slowed_down_and_says_so(client: Client, alice: User) -> Non
 
     assert "too many attempts" in page.content.decode()
     assert not is_signed_in(client)
+
+
+async def guess(name: str, *, peer: str, told: str, password: str = "guess") -> httpx.Response:
+    """Sign in through uvicorn's reading of proxies, from an address that claims another."""
+    from ragsite.asgi import application
+
+    site = ProxyHeadersMiddleware(application, trusted_hosts="172.16.0.0/12")  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=site, client=(peer, 4711))  # type: ignore[arg-type]
+    headers = {"X-Forwarded-For": told}
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://localhost", headers=headers
+    ) as browser:
+        address = reverse("account_login")
+        await browser.get(address)
+        form = {"login": name, "password": password}
+        form["csrfmiddlewaretoken"] = browser.cookies["csrftoken"]
+        return await browser.post(address, data=form)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_guesses_count_for_the_address_that_a_proxy_of_ours_saw_and_for_no_claimed_one(
+    alice: User,
+) -> None:
+    for n in range(22):  # of other names each time, with another false address each time
+        told = f"10.0.0.{n}, 203.0.113.9"
+        page = async_to_sync(guess)(f"nobody{n}", peer="172.20.0.1", told=told).text
+    direct = async_to_sync(guess)("nobody", peer="198.51.100.4", told="203.0.113.9").text
+    right = "alice-long-password"
+    honest = async_to_sync(guess)("alice", peer="172.20.0.1", told="203.0.113.10", password=right)
+
+    assert "too many attempts" in page
+    assert "too many attempts" not in direct
+    assert honest.status_code == 302
+    lines = AuditEntry.objects.filter(action=Action.SIGN_IN_FAILED)
+    assert {line.detail["address"] for line in lines} == {"203.0.113.9", "198.51.100.4"}
 
 
 def test_a_forgotten_password_is_set_anew_by_a_link_that_was_sent(
