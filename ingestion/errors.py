@@ -29,7 +29,7 @@ from ingestion.types import Notice
 
 ACCEPTED_KINDS = (
     "PDF, Word, PowerPoint, Excel, OpenDocument, RTF, EPUB, HTML, Markdown, reStructuredText, "
-    "plain text, CSV, JSON, notebooks, e-mail (EML, MSG), pictures, or a ZIP of these"
+    "plain text, CSV, JSON, XML, notebooks, e-mail (EML, MSG), pictures, or a ZIP of these"
 )
 
 SENTENCES: dict[str, str] = {

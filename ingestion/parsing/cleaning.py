@@ -21,8 +21,10 @@ _REMOVED = re.compile(f"[{_INVISIBLE}{_CONTROLS}]")
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\u0085\u2028\u2029]")
 _BLANKS = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_LIGATURES = str.maketrans(
-    {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
+_REPLACED = str.maketrans(
+    # Bullets of the fonts Symbol and Wingdings, which stand in a private place.
+    {"\uf0b7": "•", "\uf0a7": "•", "\uf0d8": "•", "\uf0fc": "•", "\uf076": "•"}
+    | {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
 )
 _TRAILING_BLANKS = re.compile(r"[ \t]+(?=\n|$)")
 _MANY_BLANK_LINES = re.compile(r"\n{3,}")
@@ -40,7 +42,7 @@ def clean(text: str) -> str:
     text = _LINE_ENDS.sub("\n", text)
     text = _REMOVED.sub("", text)
     text = _BLANKS.sub(" ", text)
-    return unicodedata.normalize("NFC", text.translate(_LIGATURES))
+    return unicodedata.normalize("NFC", text.translate(_REPLACED))
 
 
 def is_clean(text: str) -> bool:

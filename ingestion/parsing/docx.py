@@ -2,15 +2,16 @@
 
 python-docx opens the package (of documents, templates and those with macros alike); the body
 is walked as XML, because content controls, text boxes and notes are not in its object model.
-Headings are told by outline level, so styles of any language count. Page headers and footers
-are left out.
+Headings are told by outline level, so styles of any language count. What page headers and
+footers say comes once, before and after the text; comments come last.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from docx.opc.exceptions import PackageNotFoundError
@@ -20,15 +21,24 @@ from docx.package import Package
 from lxml import etree
 
 from ingestion.errors import ParseError
-from ingestion.parsing import zips
+from ingestion.parsing import ooxml, zips
 from ingestion.parsing.cleaning import one_line
+from ingestion.parsing.formats import Format, parser_for
+from ingestion.parsing.sniffing import sniff
 from ingestion.parsing.tables import table_element
-from ingestion.types import Element, ElementKind, ParsedDocument
+from ingestion.types import Element, ElementKind, Notice, ParsedDocument
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
-_NOTES = ("/footnotes", "/endnotes")
+_R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+# In the order in which they follow the text.
+_NOTES = ("/footnotes", "/endnotes", "/comments")
+# A file inside the document, as one in HTML, which Word shows in its place.
+_CHUNK = "/aFChunk"
+_CHUNKS_READ = frozenset({Format.HTML, Format.EML, Format.RTF, Format.DOCX, Format.TEXT})
+# A page number is nothing to read.
+_LETTERS = re.compile(r"[^\W\d_]{2}")
 # python-docx's own title for a document that has no properties.
 _NO_TITLES = frozenset({"", "Word Document"})
 _HEADING_NAME = re.compile(r"heading ([1-9])", re.IGNORECASE)
@@ -36,8 +46,17 @@ _LIST_NAME = re.compile(r"list (bullet|number|paragraph)", re.IGNORECASE)
 _TRANSPARENT = frozenset(
     {f"{_W}r", f"{_W}hyperlink", f"{_W}smartTag", f"{_W}sdt", f"{_W}sdtContent", f"{_W}ins"}
     | {f"{_W}moveTo", f"{_W}fldSimple", f"{_W}customXml", f"{_W}dir", f"{_W}bdo"}
+    | {f"{_W}ruby", f"{_W}rubyBase"}
 )
-_BREAKS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
+_BREAKS = {f"{_W}tab": "\t", f"{_W}ptab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n"} | {
+    f"{_W}noBreakHyphen": "-"
+}
+
+
+_SYMBOLS = str.maketrans(
+    "ABGDEZHQIKLMNXOPRSTUFCYWabgdezhqiklmnxoprstufcyw\xa3\xb3\xb4\xb9\xbb\xa5\xae\xb7",
+    "ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩαβγδεζηθικλμνξοπρστυφχψω≤≥×≠≈∞→•",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +70,50 @@ class _Style:
 def parse(path: Path) -> ParsedDocument:
     """Read a .docx file."""
     zips.check_unpacked_size(path)
-    try:
-        package = Package.open(str(path))
-        main = package.main_document_part
-        related = [r for r in main.rels.values() if not r.is_external]
-        styles = [_root(r.target_part) for r in related if r.reltype.endswith("/styles")]
-        notes = [_root(r.target_part) for r in related if r.reltype.endswith(_NOTES)]
-        body = _root(main).find(f"{_W}body")
-    except (PackageNotFoundError, KeyError, ValueError, etree.XMLSyntaxError) as exc:
-        raise ParseError(f"not a Word document: {exc}", code="corrupt") from exc
-    walk = _Walk({name: style for root in styles for name, style in _styles(root).items()})
-    elements = [] if body is None else list(walk.blocks(body))
-    elements += [element for root in notes for note in root for element in walk.blocks(note)]
+    with ooxml.usual(path) as usual:
+        try:
+            package = Package.open(str(usual))
+            return _document(package)
+        except (PackageNotFoundError, KeyError, ValueError, etree.XMLSyntaxError) as exc:
+            raise ParseError(f"not a Word document: {exc}", code="corrupt") from exc
+
+
+def _document(package: Package) -> ParsedDocument:
+    main = package.main_document_part
+    related = {key: r for key, r in main.rels.items() if not r.is_external}
+    parts = {key: (r.reltype, r.target_part) for key, r in related.items()}
+    roots = {
+        ending: [_root(part) for kind, part in parts.values() if kind.endswith(ending)]
+        for ending in ("/styles", "/header", "/footer", *_NOTES)
+    }
+    chunks = {key: part for key, (kind, part) in parts.items() if kind.endswith(_CHUNK)}
+    styles = {name: style for root in roots["/styles"] for name, style in _styles(root).items()}
+    walk = _Walk(styles, chunks)
+    body = _root(main).find(f"{_W}body")
+    text = [] if body is None else list(walk.blocks(body))
+    notes = [e for kind in _NOTES for root in roots[kind] for n in root for e in walk.blocks(n)]
+    edges = [_edge(walk, roots[kind], text) for kind in ("/header", "/footer")]
     title = package.core_properties.title or ""
     if title.strip() in _NO_TITLES:
-        title = next((e.text for e in elements if e.kind is ElementKind.HEADING), "")
-    return ParsedDocument(elements=elements, title=title)
+        title = next((e.text for e in text if e.kind is ElementKind.HEADING), "")
+    return ParsedDocument(
+        elements=[*edges[0], *text, *edges[1], *notes],
+        title=title,
+        notices=[Notice("unread_attachments", walk.unread)] if walk.unread else [],
+    )
+
+
+def _edge(walk: _Walk, roots: list[etree._Element], text: list[Element]) -> list[Element]:
+    """What stands at the upper or lower edge of the pages, each line once."""
+    said = {one_line(element.text) for element in text}
+    found: dict[str, Element] = {}
+    for root in roots:
+        for element in walk.blocks(root):
+            line = one_line(element.text)
+            if line not in said and _LETTERS.search(line):
+                kind = element.kind if element.kind is ElementKind.TABLE else ElementKind.PARAGRAPH
+                found.setdefault(line, replace(element, kind=kind, level=0))
+    return list(found.values())
 
 
 def _root(part: Part) -> etree._Element:
@@ -121,10 +168,14 @@ def _value(node: etree._Element | None) -> str:
 
 
 class _Walk:
-    """Reads blocks of one document; holds its styles."""
+    """Reads blocks of one document; holds its styles and the files inside it.
 
-    def __init__(self, styles: dict[str, _Style]) -> None:
-        self._styles = styles
+    `unread` counts those of the files that could not be read.
+    """
+
+    def __init__(self, styles: Mapping[str, _Style], chunks: Mapping[str, Part]) -> None:
+        self._styles, self._chunks = styles, chunks
+        self.unread = 0
 
     def blocks(self, container: etree._Element) -> Iterator[Element]:
         """Elements of a body, cell, text box or content control."""
@@ -137,6 +188,25 @@ class _Walk:
                 yield from self.blocks(node)
             elif node.tag == f"{_MC}AlternateContent":
                 yield from self.blocks(_preferred(node))
+            elif node.tag == f"{_W}altChunk":
+                yield from self._chunk(node.get(f"{_R}id", ""))
+
+    def _chunk(self, key: str) -> list[Element]:
+        """What a file inside the document says."""
+        content = self._chunks[key].blob if key in self._chunks else b""
+        with tempfile.NamedTemporaryFile(suffix=".chunk") as file:
+            file.write(content)
+            file.flush()
+            path = Path(file.name)
+            try:
+                kind = sniff(path, str(self._chunks[key].partname) if content else "")
+                if kind in _CHUNKS_READ:
+                    return list(parser_for(kind).parse(path).elements)
+            except ParseError as exc:
+                if exc.code == "too_large":
+                    raise
+        self.unread += 1
+        return []
 
     def _paragraph(self, node: etree._Element) -> Iterator[Element]:
         boxes: list[etree._Element] = []
@@ -215,6 +285,8 @@ def _texts(node: etree._Element, boxes: list[etree._Element]) -> Iterator[str]:
             yield child.text or ""
         elif child.tag in _BREAKS:
             yield _BREAKS[child.tag]
+        elif child.tag == f"{_W}sym":
+            yield _symbol(child)
         elif child.tag == f"{_MC}AlternateContent":
             yield from _texts(_preferred(child), boxes)
         elif child.tag in (f"{_W}drawing", f"{_W}pict", f"{_W}object"):
@@ -224,6 +296,21 @@ def _texts(node: etree._Element, boxes: list[etree._Element]) -> Iterator[str]:
             yield "".join(text.text or "" for text in child.iter(f"{_M}t"))
         elif child.tag in _TRANSPARENT and not _is_hidden(child):
             yield from _texts(child, boxes)
+
+
+def _symbol(node: etree._Element) -> str:
+    """A letter of the font Symbol, whose places are those of the Latin letters.
+
+    Source: Unicode, VENDORS/ADOBE/symbol.txt.
+    """
+    try:
+        code = int(node.get(f"{_W}char", ""), 16)
+    except ValueError:
+        return ""
+    place = code & 0xFF if 0xF000 <= code <= 0xF0FF else code
+    if node.get(f"{_W}font", "") == "Symbol":
+        return chr(place).translate(_SYMBOLS)
+    return chr(code)
 
 
 def _is_hidden(run: etree._Element) -> bool:

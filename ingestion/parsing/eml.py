@@ -6,6 +6,7 @@ Of a text that is sent both plain and as HTML one is read: HTML, unless it says 
 from __future__ import annotations
 
 import base64
+import codecs
 import email
 import email.header
 import re
@@ -70,6 +71,8 @@ def _letters(elements: Sequence[Element]) -> int:
 
 def _read(content: bytes, found: _Found, *, depth: int) -> str:
     """Gather from one message. Returns its subject."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:64]:
+        content = decode(content).encode()
     # "From " and a date in front of the headers is how mailboxes keep messages apart.
     content = content.lstrip(b"\xef\xbb\xbf\r\n")
     if content.startswith(b"From "):

@@ -39,6 +39,7 @@ class Format(StrEnum):
     TEXT = "text"
     CSV = "csv"
     JSON = "json"
+    XML = "xml"
     NOTEBOOK = "notebook"
     EML = "eml"
     MSG = "msg"
@@ -106,6 +107,7 @@ PARSERS = {
     Format.TEXT: "ingestion.parsing.text",
     Format.CSV: "ingestion.parsing.csv",
     Format.JSON: "ingestion.parsing.json",
+    Format.XML: "ingestion.parsing.xml",
     Format.NOTEBOOK: "ingestion.parsing.notebook",
     Format.EML: "ingestion.parsing.eml",
     Format.MSG: "ingestion.parsing.msg",
@@ -116,10 +118,10 @@ PARSERS = {
 # What the file chooser of the upload page offers; what a file is, its content tells.
 EXTENSIONS: dict[Format, tuple[str, ...]] = {
     Format.PDF: (".pdf",),
-    Format.DOCX: (".docx", ".docm", ".dotx"),
+    Format.DOCX: (".docx", ".docm", ".dotx", ".dotm"),
     Format.DOC: (".doc",),
-    Format.PPTX: (".pptx", ".pptm", ".ppsx"),
-    Format.XLSX: (".xlsx", ".xlsm"),
+    Format.PPTX: (".pptx", ".pptm", ".ppsx", ".ppsm", ".potx"),
+    Format.XLSX: (".xlsx", ".xlsm", ".xltx"),
     Format.XLS: (".xls",),
     Format.ODT: (".odt",),
     Format.ODS: (".ods",),
@@ -132,10 +134,15 @@ EXTENSIONS: dict[Format, tuple[str, ...]] = {
     Format.TEXT: (".txt", ".text", ".log"),
     Format.CSV: (".csv", ".tsv"),
     Format.JSON: (".json", ".jsonl", ".ndjson"),
+    # Those in one piece of OpenDocument are told from other XML by their content.
+    Format.XML: (".xml", ".svg", ".fodt", ".fods", ".fodp"),
     Format.NOTEBOOK: (".ipynb",),
     Format.EML: (".eml", ".mht", ".mhtml"),
     Format.MSG: (".msg",),
-    Format.IMAGE: (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp"),
+    Format.IMAGE: (
+        *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp"),
+        *(".avif", ".jp2", ".pbm", ".pgm", ".ppm"),
+    ),
     Format.ZIP: (".zip",),
 }
 

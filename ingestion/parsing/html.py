@@ -24,8 +24,8 @@ _DECLARED = re.compile(
 )
 _DROPPED = frozenset(
     {"script", "style", "template", "noscript", "head", "nav", "dialog", "map"}
-    | {"svg", "math", "iframe", "object", "embed", "canvas", "audio", "video"}
-    | {"button", "select", "input", "textarea", "datalist"}
+    | {"annotation", "annotation-xml", "iframe", "object", "embed", "canvas", "audio", "video"}
+    | {"button", "select", "input", "textarea", "datalist", "rt", "rp"}
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _BLOCKS = frozenset(
@@ -115,7 +115,10 @@ class _Walk:
         return self._found
 
     def _took_whole(self, node: etree._Element) -> bool:
-        """Tables and code are taken at once, not walked."""
+        """Tables, code and drawings are taken at once, not walked."""
+        if node.tag == "svg":
+            self._gathered.append(f" {_drawn(node)} ")
+            return True
         if node.tag == "pre":
             self._close()
             if (text := _text(node).strip("\n")).strip():
@@ -184,6 +187,10 @@ def _text(node: etree._Element) -> str:
             if child is not node and _is_dropped(child):
                 walk.skip_subtree()
                 continue
+            if child.tag == "svg":
+                parts.append(f" {_drawn(child)} ")
+                walk.skip_subtree()
+                continue
             if child.tag == "br":
                 parts.append("\n")
             elif child.tag in _BLOCKS and child is not node:
@@ -192,6 +199,11 @@ def _text(node: etree._Element) -> str:
         elif child is not node:
             parts.append(child.tail or "")
     return "".join(parts)
+
+
+def _drawn(drawing: etree._Element) -> str:
+    """The words in a drawing; what icons are called is not among them."""
+    return " ".join(one_line("".join(map(str, text.itertext()))) for text in drawing.iter("text"))
 
 
 def _is_data_table(table: etree._Element) -> bool:

@@ -1,12 +1,13 @@
 """OpenDocument: text, spreadsheets, presentations and drawings, which share one vocabulary.
 
 Read as XML: a spreadsheet's empty stretches are one element with a count, which no object
-model may spread out. Sheets and slides are pages. Tracked deletions, comments and tables of
-contents are left out.
+model may spread out. Sheets and slides are pages; comments come last. Tracked deletions and
+tables of contents are left out.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,12 @@ _DC_TITLE = "{http://purl.org/dc/elements/1.1/}title"
 _DROPPED = frozenset(
     {f"{_TEXT}tracked-changes", f"{_OFFICE}annotation", f"{_TEXT}table-of-content"}
     | {f"{_OFFICE}forms", f"{_TEXT}sequence-decls", f"{_TEXT}note", f"{_TEXT}alphabetical-index"}
-    | {f"{_TEXT}ruby-text", f"{_OFFICE}event-listeners", f"{_DRAW}glue-point"}
+    | {
+        f"{_TEXT}page-number",
+        f"{_TEXT}ruby-text",
+        f"{_OFFICE}event-listeners",
+        f"{_DRAW}glue-point",
+    }
 )
 _TITLE_CLASSES = frozenset({"title"})
 # A count may be anything; what it repeats is worth keeping a few times.
@@ -41,11 +47,16 @@ _MAX_DEPTH = 200
 
 
 def parse(path: Path) -> ParsedDocument:
-    """Read an .odt, .ods or .odp file, or a template or drawing of the same kind."""
+    """Read an .odt, .ods or .odp file, or a template or drawing; also as one piece of XML."""
+    if not zipfile.is_zipfile(path):
+        return _document(path.read_bytes(), None)
     if b"encryption-data" in zips.part(path, "META-INF/manifest.xml"):
         raise ParseError("encrypted parts", code="password")
     zips.check_unpacked_size(path)
-    content = zips.part(path, "content.xml")
+    return _document(zips.part(path, "content.xml"), zips.part(path, "meta.xml"))
+
+
+def _document(content: bytes, properties: bytes | None) -> ParsedDocument:
     try:
         root = _tree(content)
     except etree.XMLSyntaxError as exc:
@@ -61,8 +72,8 @@ def parse(path: Path) -> ParsedDocument:
         case name if name in (f"{_OFFICE}presentation", f"{_OFFICE}drawing"):
             parsed = _presentation(kind, hidden)
         case _:
-            parsed = ParsedDocument(elements=[*_blocks(kind), *_notes(kind)])
-    title = _title(path) or next(
+            parsed = ParsedDocument(elements=[*_blocks(kind), *_notes(kind), *_comments(kind)])
+    title = _title(root if properties is None else properties) or next(
         (e.text for e in parsed.elements if e.kind is ElementKind.HEADING), ""
     )
     return ParsedDocument(
@@ -77,11 +88,12 @@ def _tree(content: bytes) -> etree._Element:
     return etree.fromstring(content, parser)
 
 
-def _title(path: Path) -> str:
+def _title(properties: etree._Element | bytes) -> str:
     try:
-        node = next(_tree(zips.part(path, "meta.xml")).iter(_DC_TITLE), None)
+        root = _tree(properties) if isinstance(properties, bytes) else properties
     except etree.XMLSyntaxError:
         return ""
+    node = next(root.iter(_DC_TITLE), None)
     return "" if node is None else one_line(node.text or "")
 
 
@@ -164,6 +176,12 @@ def _notes(body: etree._Element) -> Iterator[Element]:
     """Footnotes and endnotes, after the text."""
     for note in body.iter(f"{_TEXT}note-body"):
         yield from _blocks(note)
+
+
+def _comments(body: etree._Element) -> Iterator[Element]:
+    """What readers noted, without their names."""
+    for comment in body.iter(f"{_OFFICE}annotation"):
+        yield from _blocks(comment)
 
 
 def _text_table(node: etree._Element, page: int | None, depth: int) -> Iterator[Element]:

@@ -16,12 +16,13 @@ from pptx.exc import PackageNotFoundError
 from pptx.package import Package
 
 from ingestion.errors import ParseError
-from ingestion.parsing import zips
+from ingestion.parsing import ooxml, zips
 from ingestion.parsing.cleaning import one_line
 from ingestion.parsing.sheets import cell_text
 from ingestion.parsing.tables import table_element
 from ingestion.types import Element, ElementKind, Notice, ParsedDocument
 
+_P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _DIAGRAM = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}"
 _ALTERNATE = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
@@ -30,25 +31,35 @@ _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationship
 _TITLES = (PP_PLACEHOLDER.TITLE, PP_PLACEHOLDER.CENTER_TITLE, PP_PLACEHOLDER.VERTICAL_TITLE)
 _BODIES = (PP_PLACEHOLDER.BODY, PP_PLACEHOLDER.OBJECT, PP_PLACEHOLDER.VERTICAL_BODY)
 _FURNITURE = (PP_PLACEHOLDER.SLIDE_NUMBER, PP_PLACEHOLDER.FOOTER, PP_PLACEHOLDER.DATE)
+# Furniture that says something.
+_LINES = (PP_PLACEHOLDER.FOOTER, PP_PLACEHOLDER.HEADER)
 _MAX_DEPTH = 20
 
 
 def parse(path: Path) -> ParsedDocument:
     """Read a .pptx, .pptm or .ppsx file."""
     zips.check_unpacked_size(path)
-    try:
-        package = Package.open(str(path))
-        slides = package.main_document_part.presentation.slides
-    except (PackageNotFoundError, AttributeError, KeyError, etree.XMLSyntaxError) as exc:
-        raise ParseError(f"not a presentation: {exc}", code="corrupt") from exc
+    with ooxml.usual(path) as usual:
+        try:
+            package = Package.open(str(usual))
+            slides = package.main_document_part.presentation.slides
+        except (PackageNotFoundError, AttributeError, KeyError, etree.XMLSyntaxError) as exc:
+            raise ParseError(f"not a presentation: {exc}", code="corrupt") from exc
+        return _document(package, slides)
+
+
+def _document(package: Any, slides: Any) -> ParsedDocument:
     elements: list[Element] = []
     hidden = pages = 0
+    said: set[str] = set()
     for slide in slides:
         if slide._element.get("show") in ("0", "false"):
             hidden += 1
             continue
         pages += 1
         elements += _slide(slide, pages)
+        elements += [e for e in _around(slide, pages) if e.text not in said]
+        said |= {e.text for e in elements if e.page == pages}
     title = package.core_properties.title or ""
     if title.strip() in ("", "PowerPoint Presentation"):
         title = next((e.text for e in elements if e.kind is ElementKind.HEADING), "")
@@ -73,6 +84,30 @@ def _slide(slide: Any, page: int) -> Iterator[Element]:
         for line in frame.text.splitlines():
             if line.strip():
                 yield Element(ElementKind.PARAGRAPH, line, page=page)
+    for relation in slide.part.rels.values():
+        # Of either kind, that of old programs and that with answers.
+        if not relation.is_external and relation.reltype.endswith("/comments"):
+            yield from _comments(relation.target_part.blob, page)
+
+
+def _comments(content: bytes, page: int) -> Iterator[Element]:
+    root = etree.fromstring(content, etree.XMLParser(resolve_entities=False, no_network=True))
+    for node in root.iter(f"{_P}text", f"{_A}p"):
+        text = "".join(map(str, node.itertext())).strip()
+        if text:
+            yield Element(ElementKind.PARAGRAPH, text, page=page)
+
+
+def _around(slide: Any, page: int) -> Iterator[Element]:
+    """What a slide shows of its layout and its master, and in its footer."""
+    shapes = [*slide.slide_layout.shapes, *slide.slide_layout.slide_master.shapes]
+    for shape in [*slide.shapes, *shapes]:
+        kind = _placeholder(shape)
+        is_own = shape.part is slide.part
+        if not shape.has_text_frame or (kind not in _LINES if is_own else kind is not None):
+            continue
+        if (text := one_line(shape.text_frame.text)) and any(map(str.isalpha, text)):
+            yield Element(ElementKind.PARAGRAPH, text, page=page)
 
 
 def _placeholder(shape: Any) -> Any:

@@ -93,10 +93,15 @@ def _escape(match: re.Match[str]) -> str:
     elif match["par"]:
         mark = _PARAGRAPH
     elif match["item"]:
-        return match.group()
+        return f"{_mark(_ITEM)}{match.group()}"
     else:
         mark = _LEVELS[int(match["level"])]
-    return f"\\uc0\\u{ord(mark) - 0x10000} " if mark != _PARAGRAPH else "\\par "
+    return _mark(mark) if mark != _PARAGRAPH else "\\par "
+
+
+def _mark(character: str) -> str:
+    # In a group of its own: how many letters stand for an escape holds to the end of the group.
+    return f"{{\\uc0\\u{ord(character) - 0x10000} }}"
 
 
 def _paired(match: re.Match[str]) -> str:
@@ -136,7 +141,8 @@ def _paragraphs(text: str) -> list[Element]:
         if level is not None and len(plain) <= 200:
             found.append(Element(ElementKind.HEADING, plain, level=min(level + 1, 6)))
         else:
-            found.append(Element(ElementKind.PARAGRAPH, plain))
+            kind = ElementKind.LIST_ITEM if _ITEM in line else ElementKind.PARAGRAPH
+            found.append(Element(kind, plain))
     return found
 
 

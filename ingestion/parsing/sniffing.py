@@ -18,7 +18,12 @@ from ingestion.parsing.formats import EXTENSIONS, Format
 _SAMPLE_BYTES = 64 * 1024
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08PK")
-_IMAGES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"BM")
+_IMAGES = (
+    *(b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"BM"),
+    *(b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51"),  # JPEG 2000
+)
+_AVIF = (b"ftypavif", b"ftypavis")
+_PORTABLE = re.compile(rb"P[1-6]\s(?:\s*#[^\n]*\n)*\s*\d+\s+\d+\s")
 # Streams of an OLE container that tell what it is.
 _OLE_STREAMS = {
     "EncryptedPackage": None,
@@ -68,7 +73,10 @@ _OTHER_BINARY_NAMES = frozenset(
 )
 # Programs write web pages and RTF under these names, and offices open them.
 _LENIENT_NAMES = frozenset({".doc", ".xls"})
-_UNREAD_TEXT_NAMES = frozenset({".xml", ".svg", ".mbox"})
+_XML_NAMES = frozenset({*EXTENSIONS[Format.XML], ".rss", ".atom", ".xsd", ".xsl", ".kml", ".gpx"})
+_UNREAD_TEXT_NAMES = frozenset({".mbox"})
+_FLAT = re.compile(r"office:mimetype\s*=\s*[\"']application/vnd\.oasis\.opendocument\.([a-z]+)")
+_SPREADSHEET = "urn:schemas-microsoft-com:office:spreadsheet"
 
 
 def sniff(path: Path, name: str) -> Format:
@@ -114,6 +122,8 @@ def _is_pdf(head: bytes, suffix: str) -> bool:
 def _is_image(head: bytes) -> bool:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return True
+    if head[4:12] in _AVIF or _PORTABLE.match(head):
+        return True
     return head.startswith(_IMAGES) and not (head[:2] == b"BM" and looks_like_text(head))
 
 
@@ -132,10 +142,12 @@ def _zip_format(path: Path) -> Format:
 
 
 def _office_format(names: frozenset[str]) -> Format | None:
-    if "[Content_Types].xml" not in names:
+    # Case means nothing in such names, and some programs separate them with backslashes.
+    plain = {name.lower().replace("\\", "/").lstrip("/") for name in names}
+    if "[content_types].xml" not in plain:
         return None
     for beginning, kind in _OFFICE_PARTS:
-        if any(name.lower().startswith(beginning) for name in names):
+        if any(name.startswith(beginning) for name in plain):
             return kind
     return None
 
@@ -159,11 +171,13 @@ def _open_document_format(path: Path, names: frozenset[str]) -> Format | None:
 def _ole_format(path: Path, suffix: str) -> Format:
     """By the stream that the container's directory names first: what is embedded comes later."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        places = {
-            content.find(name.encode("utf-16-le") + b"\0\0"): kind
-            for name, kind in _OLE_STREAMS.items()
-        }
-    places.pop(-1, None)
+        names = {name.encode("utf-16-le") + b"\0\0": kind for name, kind in _OLE_STREAMS.items()}
+        places = {content.find(name): kind for name, kind in names.items()}
+        places.pop(-1, None)
+        if not places:
+            # Case means nothing in such names; to look for them so takes longer.
+            found = {re.search(re.escape(n), content, re.IGNORECASE): k for n, k in names.items()}
+            places = {match.start(): kind for match, kind in found.items() if match}
     if not places:
         raise ParseError("OLE container of another kind", code=_binary_code(suffix))
     kind = places[min(places)]
@@ -176,7 +190,7 @@ def _binary_code(suffix: str) -> str:
     if suffix in _BINARY_NAMES:
         return "corrupt"
     texts = _TEXT_NAMES | _HTML_NAMES | _MARKDOWN_NAMES | _RST_NAMES | _CSV_NAMES | _JSON_NAMES
-    if suffix in texts | _MAIL_NAMES | _UNREAD_TEXT_NAMES | {".rtf"}:
+    if suffix in texts | _MAIL_NAMES | _XML_NAMES | _UNREAD_TEXT_NAMES | {".rtf"}:
         return "type_mismatch"
     return "unsupported"
 
@@ -189,6 +203,8 @@ def _text_format(path: Path, head: bytes, suffix: str) -> Format:
     is_mail = _is_mail(beginning, is_named=suffix in _MAIL_NAMES)
     if suffix == ".msg" and is_mail:
         return Format.EML
+    if suffix in (".xls", ".xlsx") and _SPREADSHEET in beginning:
+        return Format.XML
     if suffix == ".xls" and b"\t" in head.partition(b"\n")[0]:
         return Format.CSV  # what many programs call an export to Excel
     if suffix in _BINARY_NAMES | _OTHER_BINARY_NAMES | {".rtf"}:
@@ -201,7 +217,10 @@ def _text_format(path: Path, head: bytes, suffix: str) -> Format:
         is_notebook = suffix == ".ipynb" or _is_notebook(path, beginning)
         return Format.NOTEBOOK if is_notebook else Format.JSON
     is_xml = beginning.startswith("<?xml") and suffix not in _TEXT_NAMES | _MARKDOWN_NAMES
-    if suffix in _UNREAD_TEXT_NAMES or is_xml:
+    if suffix in _XML_NAMES or is_xml:
+        flat = _FLAT.search(beginning)
+        return _OPEN_DOCUMENT_KINDS.get(flat.group(1), Format.XML) if flat else Format.XML
+    if suffix in _UNREAD_TEXT_NAMES:
         raise ParseError(f"structured text {suffix}", code="unsupported")
     return _named_text_format(suffix)
 

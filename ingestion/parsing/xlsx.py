@@ -19,7 +19,7 @@ from openpyxl.utils.cell import range_boundaries
 from openpyxl.utils.exceptions import InvalidFileException
 
 from ingestion.errors import ParseError
-from ingestion.parsing import zips
+from ingestion.parsing import ooxml, zips
 from ingestion.parsing.sheets import cell_text, fill_down, sheet_elements
 from ingestion.types import Element, ElementKind, Notice, ParsedDocument
 
@@ -35,9 +35,9 @@ def parse(path: Path) -> ParsedDocument:
     zips.check_unpacked_size(path)
     try:
         # A name that ends otherwise is refused, so that a file is given and not its path.
-        with path.open("rb") as file:
+        with ooxml.usual(path) as usual, usual.open("rb") as file:
             book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
-            with zips.opened(path) as archive:
+            with zips.opened(usual) as archive:
                 return _document(book, archive)
     except (InvalidFileException, KeyError, zipfile.BadZipFile) as exc:
         raise ParseError(f"not an Excel workbook: {exc}", code="corrupt") from exc
@@ -104,20 +104,31 @@ def _merged(archive: zipfile.ZipFile, place: str) -> dict[int, list[int]]:
 
 
 def _beside(archive: zipfile.ZipFile, place: str, page: int) -> list[Element]:
-    """Comments and text in shapes of a sheet, which stand in parts of their own."""
-    folder, name = posixpath.split(place)
-    relations = _tree(archive, f"{folder}/_rels/{name}.rels")
+    """Comments, charts and text in shapes of a sheet, which stand in parts of their own."""
     texts: list[str] = []
-    for relation in [] if relations is None else relations:
-        kind = relation.get("Type", "").rpartition("/")[2]
-        target = relation.get("Target", "")
-        part = posixpath.normpath(posixpath.join(folder, target)).lstrip("/")
-        part = target.lstrip("/") if target.startswith("/") else part
+    for kind, part in _related(archive, place):
         if kind == "comments" and (root := _tree(archive, part)) is not None:
             texts += [_text(c, f"{_MAIN}t") for c in root.iter(f"{_MAIN}comment")]
-        elif kind == "drawing" and (root := _tree(archive, part)) is not None:
-            texts += [_text(p, f"{_A}t") for p in root.iter(f"{_A}p")]
+        elif kind == "drawing":
+            texts += _drawn(archive, part)
+            for inner, inside in _related(archive, part):
+                if inner in ("chart", "diagramData"):
+                    texts += _drawn(archive, inside)
     return [Element(ElementKind.PARAGRAPH, text, page=page) for text in texts if text.strip()]
+
+
+def _related(archive: zipfile.ZipFile, place: str) -> Iterator[tuple[str, str]]:
+    """The kind and the place of each part that a part leads to."""
+    folder, name = posixpath.split(place)
+    relations = _tree(archive, f"{folder}/_rels/{name}.rels")
+    for relation in [] if relations is None else relations:
+        target = posixpath.join("/", folder, relation.get("Target", ""))
+        yield relation.get("Type", "").rpartition("/")[2], posixpath.normpath(target).lstrip("/")
+
+
+def _drawn(archive: zipfile.ZipFile, place: str) -> list[str]:
+    root = _tree(archive, place)
+    return [] if root is None else [_text(p, f"{_A}t") for p in root.iter(f"{_A}p")]
 
 
 def _text(node: etree._Element, tag: str) -> str:

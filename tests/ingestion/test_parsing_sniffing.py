@@ -88,6 +88,11 @@ OFFICE_XML = {
         ("a.ipynb", b'{"metadata": {}, "cells": []}', Format.NOTEBOOK),
         ("a.txt", b"Received: by x\nFrom: a@b\nDate: now\nSubject: Hi\n\nHi", Format.EML),
         ("a.eml", b"Subject: Hi\n\nHi", Format.EML),
+        ("feed", b"<?xml version='1.0'?><feed/>", Format.XML),
+        ("a.svg", b"<svg/>", Format.XML),
+        ("a.avif", b"\0\0\0\x20ftypavif\0\0\0\0", Format.IMAGE),
+        ("a.pbm", b"P4\n# made by hand\n8 8\n" + bytes(8), Format.IMAGE),
+        ("a.doc", OLE + "WORDDOCUMENT\0".encode("utf-16-le"), Format.DOC),
         ("a.txt", b"From: Ann\nTo: Ben\nSubject: a letter\n\nDear Ben", Format.TEXT),
     ],
 )
@@ -117,7 +122,6 @@ def test_content_decides(tmp_path: Path, name: str, content: bytes, expected: Fo
         ("a.rtf", b"Hi", "type_mismatch"),
         ("a.jpg", b"<html>Not found</html>", "type_mismatch"),
         ("a.odg", zipped(mimetype=OPEN_DOCUMENT + b"formula"), "unsupported"),
-        ("feed", b"<?xml version='1.0'?><feed/>", "unsupported"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_reason(

@@ -198,6 +198,18 @@ def test_rich_text_with_raw_bytes_in_it_is_read_past_them(tmp_path: Path) -> Non
     assert texts(read(tmp_path, content, "a.rtf")) == ["Before.", "After."]
 
 
+def test_marks_of_structure_leave_the_letters_of_rich_text_alone(tmp_path: Path) -> None:
+    content = (
+        rb"{\rtf1\ansi\uc1\trowd Tower\cell 103\cell\row\pard \u1055\'3f\u1088\'3f\par"
+        rb"{\listtext\'b7\tab}\u8364?100\par}"
+    )
+    found = read(tmp_path, content, "a.rtf")
+    assert [(e.kind, e.text) for e in found.elements[1:]] == [
+        (ElementKind.PARAGRAPH, "Пр"),
+        (ElementKind.LIST_ITEM, "· €100"),
+    ]
+
+
 def test_notes_of_rich_text_stand_behind_the_text(tmp_path: Path) -> None:
     content = (
         rb"{\rtf1\ansi\deff0{\fonttbl{\f0 Times;}}\pard The pump\chftn{\footnote\pard\plain\chftn "

@@ -180,3 +180,10 @@ def test_headers_in_raw_bytes_of_an_old_encoding_are_read(tmp_path: Path) -> Non
 
     assert found.title == "Grüße aus Köln"
     assert texts(found) == ["Grüße aus Köln", "From: Jörg <j@example.org>", "Schöne Grüße."]
+
+
+def test_a_message_in_utf_16_is_read(tmp_path: Path) -> None:
+    content = "From: ann@example.org\nSubject: Käse\n\nViolets are blue".encode("utf-16")
+    found = read(tmp_path, content, "a.eml")
+    assert found.title == "Käse"
+    assert texts(found)[-1] == "Violets are blue"
