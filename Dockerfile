@@ -22,7 +22,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends tesseract-ocr \
     && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 1000 ragsite \
     && useradd --uid 1000 --gid ragsite --no-create-home --home-dir /tmp ragsite \
-    && install -d -o ragsite -g ragsite /data
+    && install -d -o ragsite -g ragsite /data /chroma /models
 COPY --from=build /venv /venv
 WORKDIR /app
 COPY . .
