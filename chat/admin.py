@@ -1,15 +1,21 @@
-"""Conversations in the admin panel: to be read and deleted, never rewritten."""
+"""Conversations in the admin panel: to be read and deleted, never rewritten.
+
+Who reads one of somebody else's stands in the audit log.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin, StackedInline
 
 from chat.models import Conversation, Turn
+from ingestion import audit
+from ingestion.audit import Action
 
 
 class TurnInline(StackedInline):  # type: ignore[misc]  # django-unfold has no types
@@ -63,6 +69,26 @@ class ConversationAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """What was said stays as it was."""
         return False
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The conversation, after a line in the audit log where it is somebody else's."""
+        assert isinstance(request.user, User)  # the panel is for administrators
+        held = self.get_object(request, object_id)
+        if held is not None and held.owner_id != request.user.pk:
+            audit.record(
+                Action.CONVERSATION_READ,
+                person=request.user,
+                about=held,
+                name=f"one of {held.owner}",
+            )
+        answer: HttpResponse = super().change_view(request, object_id, form_url, extra_context)
+        return answer
 
     @admin.display(description="Conversation", ordering="title")
     def shown_title(self, conversation: Conversation) -> str:

@@ -25,6 +25,7 @@ class Action(models.TextChoices):
     SIGN_IN_FAILED = "sign_in_failed", "failed to sign in"
     SIGNED_OUT_EVERYWHERE = "signed_out_everywhere", "signed out everywhere"
     PASSWORD_CHANGED = "password_changed", "changed the password"
+    SECOND_FACTOR_CHANGED = "second_factor_changed", "changed the second factor"
     INVITED = "invited", "invited"
     JOINED = "joined", "joined by invitation"
     PERSON_CHANGED = "person_changed", "changed a person"
@@ -41,6 +42,7 @@ class Action(models.TextChoices):
     DOCUMENTS_DELETED = "documents_deleted", "deleted documents"
     INDEX_CHANGED = "index_changed", "changed an index"
     MODEL_FETCHED = "model_fetched", "had a language model fetched"
+    CONVERSATION_READ = "conversation_read", "read a conversation in the admin panel"
     SITE_CHANGED = "site_changed", "changed something in the admin panel"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.usersessions.adapter import DefaultUserSessionsAdapter
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.mail import send_mail
@@ -20,6 +21,9 @@ from ingestion.audit import Action
 from ragsite.models import Invitation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from allauth.usersessions.models import UserSession
     from django.contrib.auth.models import Group
     from django.http import HttpRequest
 
@@ -77,6 +81,17 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]
             request.session.pop(IN_SESSION, None)
         audit.record(Action.JOINED, person=person, by=settings.OIDC_NAME)
         return person
+
+
+class SessionsAdapter(DefaultUserSessionsAdapter):  # type: ignore[misc]
+    """Signing out elsewhere, with a line in the audit log."""
+
+    def end_sessions(self, sessions: Iterable[UserSession]) -> None:
+        """End them, all of one person."""
+        ended = list(sessions)
+        super().end_sessions(ended)
+        for person in {one.user for one in ended}:
+            audit.record(Action.SIGNED_OUT_EVERYWHERE, person=person, sessions=len(ended))
 
 
 def invitation_of(request: HttpRequest) -> Invitation | None:

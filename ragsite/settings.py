@@ -217,6 +217,7 @@ MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "ragsite"
 # Nobody signs up with the address of somebody else: people come by invitation.
 MFA_ALLOW_UNVERIFIED_EMAIL = True
+USERSESSIONS_ADAPTER = "ragsite.people.SessionsAdapter"
 SOCIALACCOUNT_ADAPTER = "ragsite.people.SocialAccountAdapter"
 SOCIALACCOUNT_ONLY = False
 OIDC_ISSUER = env.str("OIDC_ISSUER", default="")

@@ -330,6 +330,23 @@ def test_every_single_one_of_many_that_are_deleted_at_once_is_told(
     assert len(told) == count
 
 
+def test_an_administrator_who_reads_the_conversation_of_another_stands_in_the_audit_log(
+    client: Client, admin: User, conversation: Conversation
+) -> None:
+    turn(conversation, "Who has the keys?", answer="The janitor.")
+    mine = Conversation.objects.create(owner=admin)
+    client.force_login(admin)
+
+    for read in (conversation, mine):
+        page = client.get(reverse("admin:chat_conversation_change", args=[read.pk]))
+        assert ("The janitor." in page.content.decode()) == (read == conversation)
+
+    line = AuditEntry.objects.get(action=Action.CONVERSATION_READ)
+    assert (line.person, line.about_id) == (admin, str(conversation.pk))
+    assert line.about_name == "one of alice"
+    assert "keys" not in f"{line.detail} {line}"
+
+
 def test_documents_are_tried_again_after_a_question_with_counts(
     client: Client, admin: User, corpus: Corpus
 ) -> None:

@@ -19,7 +19,7 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group, User
 from django.core import mail
 from django.core.cache import cache
-from django.test import Client
+from django.test import Client, TestCase
 from django.urls import reverse
 from django.utils import timezone
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -184,6 +184,7 @@ def test_a_forgotten_password_is_set_anew_by_a_link_that_was_sent(
 
     alice.refresh_from_db()
     assert alice.check_password(PASSWORD)
+    assert AuditEntry.objects.filter(action=Action.PASSWORD_CHANGED, person=alice).exists()
 
 
 def test_whether_an_address_is_known_is_not_told(client: Client, settings: Settings) -> None:
@@ -214,8 +215,14 @@ def test_with_two_factors_the_password_alone_does_not_sign_in(client: Client, al
     client.post(reverse("account_reauthenticate"), {"password": "alice-long-password"})
     client.get(reverse("mfa_activate_totp"))
     secret = client.session["mfa.totp.secret"]
-    client.post(reverse("mfa_activate_totp"), {"code": code_of(secret)})
+    with TestCase.captureOnCommitCallbacks(execute=True):
+        client.post(reverse("mfa_activate_totp"), {"code": code_of(secret)})
     cache.clear()  # a code counts once; time would have passed
+    lines = AuditEntry.objects.filter(action=Action.SECOND_FACTOR_CHANGED, person=alice)
+    assert {(line.detail["what"], line.detail["verb"]) for line in lines} == {
+        ("totp", "added"),
+        ("recovery_codes", "added"),
+    }
     other = Client()
 
     asked = other.post(reverse("account_login"), form)
@@ -237,6 +244,8 @@ def test_other_browsers_are_signed_out_at_once(alice: User) -> None:
 
     assert is_signed_in(here)
     assert not is_signed_in(there)
+    line = AuditEntry.objects.get(action=Action.SIGNED_OUT_EVERYWHERE)
+    assert (line.person, line.detail) == (alice, {"sessions": 1})
 
 
 def test_who_is_switched_off_is_out_with_the_next_request(client: Client, alice: User) -> None:
