@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +16,7 @@ CARRIERS = 3
 MAX_SENTENCES = 40
 # A sentence carries the score if its loss costs at least this share of the greatest loss.
 SHARE = 0.25
+_ROW = re.compile(r"^(?=\S.* \| )", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ class Attribution:
 
     logit: float
     sentences: Sequence[Sentence]
+
+    @property
+    def carriers(self) -> int:
+        """How many sentences carry the score."""
+        return sum(1 for sentence in self.sentences if sentence.place)
 
 
 def attribute(
@@ -87,7 +94,12 @@ def attribute(
 
 
 def _pieces(text: str) -> list[str]:
-    """The sentences with what stands between them; joined they are the text."""
-    starts = [start for start, _ in sentence_spans(text)][:MAX_SENTENCES]
+    """The sentences with what stands between them; joined they are the text.
+
+    Rows of tables count as sentences, as in quotes: `ingestion` writes each on a line of its own.
+    """
+    begun = {start for start, _ in sentence_spans(text)}
+    begun |= {row.start() for row in _ROW.finditer(text)}
+    starts = sorted(begun)[:MAX_SENTENCES]
     cuts = [0, *starts[1:], len(text)]
     return [text[begin:end] for begin, end in pairwise(cuts)]

@@ -40,6 +40,16 @@ def test_a_passage_of_one_sentence_has_nothing_to_leave_out() -> None:
     assert (only.place, only.lost) == (0, 0.0)
 
 
+def test_rows_of_a_table_count_as_sentences() -> None:
+    table = "Code | Meaning\n3 | the door is open\n4 | the fan stands still"
+
+    found = attribute("fan", heading_path="", text=table, reranker=Models())
+
+    assert "".join(sentence.text for sentence in found.sentences) == table
+    assert [s.words for s in found.sentences if s.place] == ["4 | the fan stands still"]
+    assert found.carriers == 1
+
+
 def test_a_reranker_that_is_away_is_an_error() -> None:
     with pytest.raises(InferenceError):
         attribute(
