@@ -23,7 +23,7 @@ class TurnInline(StackedInline):  # type: ignore[misc]  # django-unfold has no t
 
     model = Turn
     extra = 0
-    fields = ("question", "answer", "state", "error", "model", "abstained", "created_at")
+    fields = ("question", "answer", "state", "error", "model", "abstained", "rating", "created_at")
     readonly_fields = fields
     per_page = 20
 

@@ -1,7 +1,8 @@
 """The query clinic: questions whose answers look weak, grouped, so that somebody can mend them.
 
 Weak is what the site noticed itself (nothing seemed to answer; a passage that seems relevant just
-missed the cut) and what a person said (a source marked as not relevant). Nobody's name is told.
+missed the cut) and what a person said (a bad answer, or a source marked as not relevant).
+Nobody's name is told.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Reason(StrEnum):
     UNANSWERED = "unanswered"
     LOW = "low"
     THIN = "thin"
+    RATED = "rated"
     MARKED = "marked"
 
 
@@ -35,6 +37,7 @@ REASONS = {
     Reason.UNANSWERED: "Not answered",
     Reason.LOW: "Low relevance",
     Reason.THIN: "Thin margin",
+    Reason.RATED: "Rated bad",
     Reason.MARKED: "Marked not relevant",
 }
 
@@ -69,13 +72,19 @@ def cases(*, reason: Reason | None = None, corpus_id: int | None = None) -> list
         turns = turns.filter(conversation__corpora=corpus_id)
     rows = list(
         turns.values_list(
-            "pk", "conversation_id", "question", "abstained", "degraded", "sources", "created_at"
+            "conversation_id",
+            "question",
+            "abstained",
+            "degraded",
+            "sources",
+            "rating",
+            "created_at",
         )[:LATEST]
     )
     marks = _marks()
-    corpora = _corpora({row[1] for row in rows})
+    corpora = _corpora({row[0] for row in rows})
     found: dict[str, Case] = {}
-    for _, conversation, question, abstained, degraded, sources, created_at in rows:
+    for conversation, question, abstained, degraded, sources, rating, created_at in rows:
         key = digest_of(question.casefold().strip(" ?!."))
         case = found.setdefault(key, Case(question, created_at))
         case.times += 1
@@ -84,6 +93,8 @@ def cases(*, reason: Reason | None = None, corpus_id: int | None = None) -> list
         if sources and case.relevance is None:
             case.relevance = sources[0].get("relevance")
         case.reasons |= _reasons(abstained=abstained, degraded=degraded, sources=sources)
+        if rating == Turn.Rating.BAD:
+            case.reasons.add(Reason.RATED)
         if case.marks:
             case.reasons.add(Reason.MARKED)
     weak = [case for case in found.values() if case.reasons]

@@ -103,11 +103,26 @@ def export(request: HttpRequest, conversation_id: int, kind: str) -> HttpRespons
 @require_GET
 @never_cache
 def turn_text(request: HttpRequest, turn_id: int) -> HttpResponse:
-    """One answer with its sources as Markdown, to be copied."""
+    """One answer as Markdown, to be copied; with its sources unless `?sources=0`."""
     turn = get_object_or_404(Turn, pk=turn_id, conversation__owner=request.user)
     standing = fragments.standing_of_documents([turn], reader=request.user)
-    text = transcript.part_to_markdown(transcript.part(turn, standing=standing))
+    part = transcript.part(turn, standing=standing)
+    text = part.answer if request.GET.get("sources") == "0" else transcript.part_to_markdown(part)
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
+
+
+@require_POST
+def rate(request: HttpRequest, turn_id: int) -> HttpResponse:
+    """Keep what the asker thinks of an answer; the same word again takes it back."""
+    turn = get_object_or_404(Turn, pk=turn_id, conversation__owner=request.user)
+    said = request.POST.get("rating", "")
+    if said not in Turn.Rating.values:
+        return HttpResponse("An answer is rated good or bad.", status=400)
+    turn.rating = "" if turn.rating == said else said
+    turn.save(update_fields=["rating"])
+    if request.htmx:  # type: ignore[attr-defined]
+        return render(request, "chat/_rate.html", {"turn": turn})
+    return redirect("chat:conversation", conversation_id=turn.conversation_id)
 
 
 @require_GET

@@ -177,6 +177,10 @@ class Turn(models.Model):
         INTERRUPTED = "interrupted"
         FAILED = "failed"
 
+    class Rating(models.TextChoices):
+        GOOD = "good"
+        BAD = "bad"
+
     ENDED = (State.DONE, State.STOPPED, State.INTERRUPTED, State.FAILED)
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="turns")
@@ -203,6 +207,9 @@ class Turn(models.Model):
     degraded = models.JSONField(default=list, blank=True)
     checks = models.JSONField(default=list, blank=True)
     weak_below = models.FloatField(null=True, blank=True)
+    rating = models.CharField(
+        max_length=4, choices=Rating, blank=True, help_text="What the asker thinks of the answer."
+    )
     timings_ms = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)

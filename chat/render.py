@@ -38,6 +38,8 @@ ATTRIBUTES = {"a": {"href"}, "ol": {"start"}, "*": set[str]()}
 # between these two after sanitising is a number that this module put there.
 _OPEN, _CLOSE, _WEAK = "\ue000", "\ue001", "\ue002"
 _PLACEHOLDER = re.compile(f"{_OPEN}(\\d+)({_WEAK}?){_CLOSE}")
+# What may be wider than the column is scrolled, which the keyboard must reach as well.
+_SCROLLED = re.compile(r"<(pre|table)>")
 _WEAK_TITLE = "This passage has little to do with the sentence. Check it."
 # What a blank line ends for good. Lists and indented code may go on after one.
 _ENDED_BY_BLANK_LINE = frozenset(
@@ -67,7 +69,8 @@ def render_markdown(text: str, *, sources: int, weak: Collection[int] = ()) -> S
         url_relative="deny",
         link_rel="noopener noreferrer nofollow",
     )
-    cited = _PLACEHOLDER.sub(_link, clean)
+    scrollable = _SCROLLED.sub(r'<\1 tabindex="0">', clean)
+    cited = _PLACEHOLDER.sub(_link, scrollable)
     return mark_safe(cited)  # noqa: S308 # nosec B308 B703 # sanitised above
 
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from chat.models import Conversation, Turn
@@ -137,7 +138,7 @@ def to_markdown(found: Transcript) -> str:
 
 def part_to_markdown(one: Part) -> str:
     """One answer with its notices and sources."""
-    lines = []
+    lines = [f"*{about(one)}*", ""]
     if one.searched_for:
         lines += [f"Searched for: {_line(one.searched_for)}", ""]
     lines += [f"> Note: {_line(notice)}\n" for notice in one.notices]
@@ -146,6 +147,15 @@ def part_to_markdown(one: Part) -> str:
         lines += ["Sources:", ""]
         lines += [f"{source['rank']}. {source_line(source)}" for source in one.sources]
     return "\n".join(lines).rstrip()
+
+
+def about(one: Part) -> str:
+    """When it was asked, who answered, and how it ended unless that was well."""
+    asked = f"{datetime.fromisoformat(one.asked_at).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    words = [f"Asked {asked}", *([f"answered by {one.model}"] if one.model else [])]
+    if one.state != Turn.State.DONE:
+        words.append(Turn.State(one.state).label.lower())
+    return ", ".join(words)
 
 
 def source_line(source: Mapping[str, Any]) -> str:

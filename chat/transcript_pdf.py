@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from fpdf import FPDF
 
-from chat.transcript import Transcript, source_line
+from chat.transcript import Transcript, about, source_line
 from chat.types import Fonts
 
 _HEADING = re.compile(r"^#{1,6}\s+")
 _FENCE = re.compile(r"^\s*(```|~~~)")
+_BETWEEN_CELLS = re.compile(r"(?<!\\)\|")
+_RULE = re.compile(r":?-+:?")
+# A table with more of them, or with a longer cell, is written as it stands: no page holds it.
+_COLUMNS, _CELL_CHARACTERS = 10, 300
 _BOX = "□"
 _NAMED = 40
 
@@ -41,14 +46,28 @@ class _Pen:
 
     def write(self, text: str, *, size: float = 10, style: str = "", indent: float = 0) -> None:
         """One paragraph, its characters replaced by a box where no font has them."""
+        shown = self._drawn(text)
+        self.pdf.set_font("text", style=style, size=size)
+        self.pdf.set_x(self.pdf.l_margin + indent)
+        self.pdf.multi_cell(0, size * 0.5, shown, align="L", new_x="LMARGIN", new_y="NEXT")
+
+    def _drawn(self, text: str) -> str:
         text = text.replace("\t", "    ")
         unknown = [c for c in text if ord(c) not in self.drawable and c.isprintable()]
         self.missing.update(unknown)
         boxed = set(unknown)
-        shown = "".join(_BOX if c in boxed else c for c in text if c == "\n" or c.isprintable())
-        self.pdf.set_font("text", style=style, size=size)
-        self.pdf.set_x(self.pdf.l_margin + indent)
-        self.pdf.multi_cell(0, size * 0.5, shown, align="L", new_x="LMARGIN", new_y="NEXT")
+        return "".join(_BOX if c in boxed else c for c in text if c == "\n" or c.isprintable())
+
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """Rows of cells, the first one bold; shorter ones are filled up."""
+        width = max(map(len, rows))
+        self.pdf.set_font("text", size=8.5)
+        with self.pdf.table(
+            text_align="LEFT", line_height=4.5, padding=1, borders_layout="HORIZONTAL_LINES"
+        ) as table:
+            for row in rows:
+                table.row([self._drawn(cell) for cell in [*row, *[""] * (width - len(row))]])
+        self.pdf.ln(2)
 
 
 def to_pdf(found: Transcript, *, fonts: Fonts) -> bytes:
@@ -82,6 +101,7 @@ def to_pdf(found: Transcript, *, fonts: Fonts) -> bytes:
         pdf.ln(5)
         pen.write(part.question, size=12.5, style="B")
         pdf.ln(1)
+        pen.write(about(part), size=8.5)
         if part.searched_for:
             pen.write(f"Searched for: {part.searched_for}", size=9)
         for notice in part.notices:
@@ -99,9 +119,16 @@ def to_pdf(found: Transcript, *, fonts: Fonts) -> bytes:
 
 
 def _answer(pen: _Pen, answer: str) -> None:
-    """Markdown as text: headings bold, code set in, everything else as it is written."""
+    """Markdown as text: headings bold, code set in, tables drawn, all else as it is written."""
     is_code = False
-    for line in answer.splitlines():
+    table: list[str] = []
+    for line in [*answer.splitlines(), ""]:
+        if not is_code and line.lstrip().startswith("|"):
+            table.append(line)
+            continue
+        if table:
+            _table(pen, table)
+            table = []
         if _FENCE.match(line):
             is_code = not is_code
         elif is_code:
@@ -112,6 +139,19 @@ def _answer(pen: _Pen, answer: str) -> None:
             pen.write(_HEADING.sub("", line), size=11, style="B")
         else:
             pen.write(line.replace("**", ""), size=10)
+
+
+def _table(pen: _Pen, lines: Sequence[str]) -> None:
+    """Lines of a Markdown table as one, where it fits on a page."""
+    split = (_BETWEEN_CELLS.split(line.strip().strip("|")) for line in lines)
+    cells = [[cell.strip().replace("**", "").replace("\\|", "|") for cell in row] for row in split]
+    rows = [row for row in cells if not all(map(_RULE.fullmatch, row))]
+    longest = max((len(cell) for row in rows for cell in row), default=0)
+    if rows and max(map(len, rows)) <= _COLUMNS and longest <= _CELL_CHARACTERS:
+        pen.table(rows)
+    else:
+        for line in lines:
+            pen.write(line)
 
 
 def _drawable(pdf: FPDF) -> frozenset[int]:

@@ -18,6 +18,7 @@ urlpatterns = [
     path("<int:conversation_id>/export.<str:kind>", keeping.export, name="export"),
     path("shared/<str:key>/", keeping.shared, name="shared"),
     path("turns/<int:turn_id>/text/", keeping.turn_text, name="turn_text"),
+    path("turns/<int:turn_id>/rating/", keeping.rate, name="rate"),
     path("models/", model_views.models, name="models"),
     path("models/pulls/", model_views.pull, name="pull"),
     path("models/pulls/<int:pull_id>/stream/", model_views.pull_stream, name="pull_stream"),

@@ -1,23 +1,21 @@
-// Copying an answer as text, without the numbers of its citations being lost; or with its
-// sources and their scores, as the server writes them.
+// Copying: an answer as Markdown, with or without its sources, as the server writes it; and a
+// block of code, which gets a button of its own.
 const SHOWN_MS = 1600;
 
-function answerOf(button) {
-  const answer = button.closest(".turn").querySelector("[data-answer]").cloneNode(true);
-  for (const citation of answer.querySelectorAll("a.citation")) {
-    citation.replaceWith(`[${citation.dataset.source}]`);
-  }
-  return answer.innerText.trim();
+/** Copy a text that may still have to be fetched; a browser may allow it only in the click itself. */
+function copy(text) {
+  const blob = Promise.resolve(text).then((found) => new Blob([found], { type: "text/plain" }));
+  return navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })]);
 }
 
-async function withSources(address) {
+async function fetched(address) {
   const response = await fetch(address, { credentials: "same-origin" });
   if (!response.ok) throw new Error(`the answer could not be fetched: ${response.status}`);
   return response.text();
 }
 
 document.addEventListener("click", async (event) => {
-  const button = event.target.closest("[data-copy-answer], [data-copy-text]");
+  const button = event.target.closest("[data-copy-text], [data-copy-code]");
   if (!button) return;
   const label = button.querySelector("[data-copy-label]");
   if (label.dataset.said) return;
@@ -25,7 +23,7 @@ document.addEventListener("click", async (event) => {
   label.dataset.said = "yes";
   try {
     const address = button.dataset.copyText;
-    await navigator.clipboard.writeText(address ? await withSources(address) : answerOf(button));
+    await copy(address ? fetched(address) : button.parentElement.querySelector("pre").textContent);
     label.textContent = "Copied";
   } catch {
     label.textContent = "Copying was refused";
@@ -35,6 +33,29 @@ document.addEventListener("click", async (event) => {
     delete label.dataset.said;
   }, SHOWN_MS);
 });
+
+/** Give the code of answers that are complete its button. */
+function withButtons() {
+  for (const code of document.querySelectorAll(".turn:not([data-running]) .answer pre:not(.code-block > pre)")) {
+    const block = document.createElement("div");
+    const button = document.createElement("button");
+    const label = document.createElement("span");
+    block.className = "code-block";
+    button.className = "button quiet compact";
+    button.type = "button";
+    button.dataset.copyCode = "";
+    button.setAttribute("aria-label", "Copy the code");
+    label.dataset.copyLabel = "";
+    label.textContent = "Copy";
+    button.append(label);
+    code.replaceWith(block);
+    block.append(code, button);
+  }
+}
+
+withButtons();
+document.addEventListener("htmx:afterSettle", withButtons);
+document.addEventListener("htmx:sseClose", withButtons);
 
 // A link that is only there to be copied.
 document.addEventListener("focusin", (event) => event.target.matches?.("[data-select]") && event.target.select());

@@ -31,7 +31,12 @@ function show(turn) {
   const section = sectionOf(turn);
   if (!section) return Promise.resolve(null);
   for (const other of panel.querySelectorAll("[data-sources]")) other.hidden = other !== section;
-  if (!section.hasAttribute("hx-get")) return Promise.resolve(section);
+  return loaded(section);
+}
+
+/** Fetch the sources of a turn of before, once. */
+function loaded(section) {
+  if (!section?.hasAttribute("hx-get")) return Promise.resolve(section);
   return new Promise((resolve) => {
     section.addEventListener(
       "htmx:afterSettle",
@@ -99,14 +104,17 @@ preview.className = "citation-preview";
 preview.setAttribute("role", "tooltip");
 preview.hidden = true;
 
-function showPreview(citation) {
+async function showPreview(citation) {
   const turn = citation.closest("[data-turn]")?.dataset.turn;
+  await loaded(sectionOf(turn));
   const card = document.getElementById(`source-${turn}-${citation.dataset.source}`);
-  if (!card) return;
+  if (!card || !citation.matches(":hover, :focus")) return;
   const part = (selector, length) => {
     const element = document.createElement("p");
     element.className = selector.slice(1);
-    const text = card.querySelector(selector)?.textContent.replace(/\s+/g, " ").trim() ?? "";
+    const found = card.querySelector(selector);
+    const words = found?.children.length ? [...found.children].map((c) => c.textContent).join(" · ") : found?.textContent;
+    const text = words?.replace(/\s+/g, " ").trim() ?? "";
     element.textContent = text.length > length ? `${text.slice(0, length)}…` : text;
     return element;
   };

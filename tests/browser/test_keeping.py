@@ -24,7 +24,26 @@ from tests.browser.test_main_job import (
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
-ANSWER = "Both texts are read as one [1]. It only reorders [2]."
+ANSWER = """Both texts are read as one [1]. It only reorders [2].
+
+| Stage | What it reads | Score | Range | Device | Milliseconds | Remarks |
+|---|---|---|---|---|---|---|
+| Reranking | question and passage | unbounded | any | processor | 2,000 | truncated |
+
+```
+def rrf(rankings, k=60): return sum(1 / (k + ranking.index(one)) for ranking in rankings)
+```
+"""
+# On how many lines each word of a table stands: more than one where it is cut to fit.
+WORDS = """
+(table) => Object.fromEntries([...table.querySelectorAll("th, td")].flatMap((cell) =>
+  [...cell.textContent.matchAll(/\\S+/g)].map((word) => {
+    const range = new Range();
+    range.setStart(cell.firstChild, word.index);
+    range.setEnd(cell.firstChild, word.index + word[0].length);
+    return [word[0], new Set([...range.getClientRects()].map((box) => box.top)).size];
+  })))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +79,19 @@ def test_a_conversation_is_pinned_shared_exported_and_copied(
     assert "Both texts are read as one [1]." in copied
     assert re.search(r"^1\. reranking\.pdf, p\. .*relevance 0\.\d\d.*BM25 #", copied, re.MULTILINE)
 
+    page.get_by_role("button", name="Copy the answer", exact=True).click()
+    expect(page.get_by_role("button", name="Copy the answer", exact=True)).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()").strip() == ANSWER.strip()
+    page.locator(".code-block").hover()
+    page.get_by_role("button", name="Copy the code").click()
+    expect(page.get_by_role("button", name="Copy the code")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()").startswith("def rrf(rankings, k=60)")
+
+    page.get_by_role("button", name="Bad answer").click()
+    expect(page.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "true")
+    page.reload()
+    expect(page.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "true")
+
     page.get_by_role("button", name="Share or export this conversation").click()
     dialog = page.locator("#share-dialog")
     for kind, first in (("JSON", b"{"), ("Markdown", b"# "), ("PDF", b"%PDF")):
@@ -81,6 +113,10 @@ def test_a_conversation_is_pinned_shared_exported_and_copied(
     reader.locator("a.citation").first.click()
     expect(reader.locator("[data-source-of='1']")).to_be_focused()
     assert reader.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    table = reader.locator(".answer table")
+    assert table.evaluate("(table) => table.scrollWidth > table.clientWidth")
+    words = table.evaluate(WORDS)
+    assert [word for word, lines in words.items() if lines != 1] == []
     assert faults(reader) == []
     shot(reader, "shared-390-dark")
 
@@ -166,3 +202,19 @@ def test_every_column_of_the_candidates_is_in_sight(
         names = page.locator(".slope-name")
         ends = names.evaluate_all("all => all.map((name) => name.getBoundingClientRect().right)")
         assert max(ends) <= right
+
+
+def test_a_citation_of_an_earlier_answer_has_its_card_as_well(page: Page, talk: str) -> None:
+    page.goto(talk)
+    ask(page, QUESTION)
+    expect_end(page)
+    page.reload()  # the sources of the first answer are not on the page now
+    card = page.get_by_role("tooltip")
+
+    page.locator(".turn").first.locator("a.citation").first.hover()
+
+    expect(card).to_contain_text("reranking.pdf")
+    expect(card).to_contain_text("Relevance 0.")
+    expect(page.locator("[data-sources]:visible")).to_have_count(1)
+    page.locator("#question").hover()
+    expect(card).to_be_hidden()

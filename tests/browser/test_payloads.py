@@ -30,9 +30,11 @@ TRAPS = """
     window[name] = (...what) => void window.ran.push([name, ...what.map(String)]);
 }
 """
+# No button but the page's own for copying a block of code.
 FORBIDDEN = (
-    "script,style,iframe,object,embed,img,svg,math,video,audio,form,input,button,base,meta,link,"
-    "template,details,[style],[id],[hx-get],[data-hx-get],[src],[onerror],[onload],[onclick],"
+    "script,style,iframe,object,embed,img,svg,math,video,audio,form,input,base,meta,link,"
+    "button:not(.code-block > [data-copy-code]),template,details,[style],[id],[hx-get],"
+    "[data-hx-get],[src],[onerror],[onload],[onclick],"
     "a:not(.citation):not([href^='http://']):not([href^='https://']):not([href^='mailto:'])[href]"
 )
 

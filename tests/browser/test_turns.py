@@ -60,7 +60,7 @@ def test_a_question_is_edited_answered_anew_and_every_version_is_kept(
     expect(page.locator("[data-version]")).to_have_text("Version 2/2")
 
     site.ollama.says("The third answer [1].")
-    page.get_by_text("with other settings").click()
+    page.locator(".again > summary").click()
     page.get_by_label("Passages to send").fill("2")
     page.get_by_label("Reranker").select_option("off")
     shot(page, "again")
@@ -150,7 +150,7 @@ def test_another_model_is_chosen_fetched_and_used_for_one_answer(
     expect_end(page)
     expect(page.locator(".turn").last).not_to_contain_text("Searched for")
 
-    page.locator(".turn").last.get_by_text("with other settings").click()
+    page.locator(".turn").last.locator(".again > summary").click()
     page.get_by_label("Language model").last.select_option("large:70b")
     page.get_by_role("button", name="Ask again so").click()
     expect(page.locator("[data-version]")).to_have_text("Version 2/2")

@@ -127,6 +127,22 @@ def test_pdf_draws_latin_greek_and_cyrillic_and_names_what_it_cannot(
     assert "The reranker was late." in text
 
 
+def test_a_table_is_drawn_in_the_pdf_unless_no_page_holds_it(alice: User, turn: Turn) -> None:
+    wide = "|" + "x|" * 40
+    Turn.objects.update(
+        answer=f"| Name | Opens |\n|---|:-:|\n| **Vault** | at \\| nine |\n\n{wide}\n{wide}\n\nEnd."
+    )
+
+    document = pypdfium2.PdfDocument(exported(turn, "pdf", alice))
+    text = document[0].get_textpage().get_text_bounded()
+
+    assert "|---|" not in text
+    assert "Vault" in text
+    assert "at | nine" in text
+    assert "|x|x|" in text
+    assert "End." in text
+
+
 def test_a_long_pdf_has_pages_and_loses_nothing(alice: User, turn: Turn) -> None:
     answer = "\n".join(f"Line {n} of many words, long enough to be real." for n in range(300))
     Turn.objects.update(answer=answer + "\n" + "x" * 3000)
@@ -219,9 +235,26 @@ def test_nobody_but_the_owner_pins_shares_or_exports(bob: User, turn: Turn) -> N
     assert held.pinned_at is None
 
 
-def test_an_answer_is_copied_with_its_sources(alice: User, turn: Turn) -> None:
-    text = as_person(alice).get(reverse("chat:turn_text", args=[turn.pk])).content.decode()
+def test_the_asker_rates_an_answer_and_takes_it_back(alice: User, bob: User, turn: Turn) -> None:
+    address = reverse("chat:rate", args=[turn.pk])
+    ratings = []
+    for said in ("bad", "good", "good", "bad"):
+        assert as_person(alice).post(address, {"rating": said}).status_code == 302
+        ratings.append(Turn.objects.get().rating)
 
-    assert text.startswith("> Note:")
+    assert ratings == ["bad", "good", "", "bad"]
+    assert as_person(alice).post(address, {"rating": "great"}).status_code == 400
+    assert as_person(bob).post(address, {"rating": "good"}).status_code == 404
+    assert Turn.objects.get().rating == "bad"
+
+
+def test_an_answer_is_copied_with_or_without_its_sources(alice: User, turn: Turn) -> None:
+    address = reverse("chat:turn_text", args=[turn.pk])
+    text = as_person(alice).get(address).content.decode()
+    bare = as_person(alice).get(address, {"sources": "0"}).content.decode()
+
+    assert bare == turn.answer
+    assert text.startswith(f"*Asked {turn.created_at:%Y-%m-%d %H:%M} UTC, answered by small:1b*")
+    assert "> Note:" in text
     assert "At **nine** [2]" in text
     assert "2. plan.pdf" in text

@@ -238,6 +238,7 @@ ROUTES = {
     "chat:sources": Route(argument="turn"),
     "chat:stop": own("turn", 302),
     "chat:inspect": Route(argument="turn", owner=302),
+    "chat:rate": own("turn", 302, data={"rating": "good"}),
     "chat:judge": own("turn chunk", 302, data={"grade": "1"}),
     "chat:models": everybody(),
     # fetching models is for administrators alone

@@ -71,6 +71,8 @@ def test_each_weakness_is_told_by_its_reason(
     turn(conversation, "wide", sources=[source(0.9), source(0.8), source(0.6, "below_top_n")])
     turn(conversation, "hopeless", sources=[source(0.9), source(0.01), source(0.01, "below_top_n")])
     turn(conversation, "marked")
+    turn(conversation, "rated", rating=Turn.Rating.BAD)
+    turn(conversation, "praised", rating=Turn.Rating.GOOD)
     document = Document.objects.create(corpus=corpus, name="a", size_bytes=1, sha256="a" * 64)
     Judgement.objects.create(
         person=alice,
@@ -89,6 +91,7 @@ def test_each_weakness_is_told_by_its_reason(
         "low": {Reason.LOW},
         "thin": {Reason.THIN},
         "marked": {Reason.MARKED},
+        "rated": {Reason.RATED},
     }
     assert [case.question for case in clinic.cases(reason=Reason.THIN)] == ["thin"]
     assert clinic.cases(corpus_id=corpus.pk + 1) == []
