@@ -12,8 +12,10 @@ import ctypes
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +39,8 @@ _JUNK_TITLE = re.compile(
 _BOLD_WEIGHT = 600
 # A gap this many times the letter height sets two pieces of a line apart, as between columns.
 _GAP_OF_COLUMNS = 0.8
+_GAPS_OF_A_STRETCHED_LINE = 3
+_WIDEST_SPACE = 1.3
 _LINE_ENDS = frozenset((0x0A, 0x0D))
 # pdfium puts this character where it recognised a hyphen at the end of a line.
 _HYPHENS = frozenset((0x02, 0xFFFE))
@@ -297,15 +301,59 @@ class _PageText:
         words = list(self._words(start, end))
         if not words:
             return
-        boxes = [(self._box(first), self._box(last - 1)) for first, last in words]
+        if any(map(_is_leftward, self._codes[start:end])):
+            words = self._in_reading_order(words)
+            boxes = [(self._extent(*word),) * 2 for word in words]
+        else:
+            boxes = [(self._box(first), self._box(last - 1)) for first, last in words]
+        gaps = [
+            max(after.left - before.right, before.left - after.right)
+            for (_, before), (after, _) in pairwise(boxes)
+        ]
+        figures = sum(any(chr(c).isdigit() for c in self._codes[a:b]) for a, b in words)
+        height = max(boxes[0][0].top - boxes[0][0].bottom, 1.0)
+        space = _stretched_space(gaps) if figures * 2 < len(words) else 0.0
+        space = space if space < _WIDEST_SPACE * height else 0.0
         begin = 0
-        for position in range(1, len(words)):
-            (_, before), (after, _) = boxes[position - 1], boxes[position]
-            gap = max(after.left - before.right, before.left - after.right)
-            if gap > _GAP_OF_COLUMNS * max(before.top - before.bottom, 1.0):
+        for position, gap in enumerate(gaps, start=1):
+            before = boxes[position - 1][1]
+            if gap > max(_GAP_OF_COLUMNS * max(before.top - before.bottom, 1.0), 1.6 * space):
                 yield self._segment(words[begin:position], boxes[begin:position])
                 begin = position
         yield self._segment(words[begin:], boxes[begin:], hyphenated=hyphenated)
+
+    def _in_reading_order(self, words: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The words of a line that runs to the left; pdfium turns those in Latin letters about."""
+        ordered: list[tuple[int, int]] = []
+        for leftward, run in groupby(words, key=lambda word: self._is_leftward(*word)):
+            several = list(run)
+            lefts = [self._box(first).left for first, _ in several]
+            is_named = any(chr(c).isalpha() for a, b in several for c in self._codes[a:b])
+            if not leftward and is_named and lefts == sorted(lefts, reverse=True):
+                several.reverse()
+            ordered += several
+        return ordered
+
+    def _is_leftward(self, start: int, end: int) -> bool:
+        return any(map(_is_leftward, self._codes[start:end]))
+
+    def _extent(self, start: int, end: int) -> _Box:
+        """The box around a word whose ends need not be its outermost letters."""
+        boxes = [self._box(index) for index in range(start, end)]
+        return _Box(
+            min(box.left for box in boxes),
+            min(box.bottom for box in boxes),
+            max(box.right for box in boxes),
+            max(box.top for box in boxes),
+        )
+
+    def _word(self, start: int, end: int) -> str:
+        """The letters of a word; those that one sign stands for come in their own order."""
+        letters = [_character(code) for code in self._codes[start:end]]
+        if not self._is_leftward(start, end):
+            return "".join(letters)
+        signs = groupby(range(start, end), key=self._box)
+        return "".join(letters[i - start] for _, sign in signs for i in reversed(list(sign)))
 
     def _words(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         first: int | None = None
@@ -332,7 +380,7 @@ class _PageText:
         middle = (longest[0] + longest[1]) // 2
         first, last = self._font(words[0][0]), self._font(words[-1][1] - 1)
         return Segment(
-            text=" ".join("".join(map(_character, self._codes[a:b])) for a, b in words),
+            text=" ".join(self._word(a, b) for a, b in words),
             left=min(box.left for box in edges),
             right=max(box.right for box in edges),
             bottom=min(box.bottom for box in edges),
@@ -402,6 +450,23 @@ def _turned(box: _Box, crop: tuple[float, float, float, float], rotation: int) -
         case 270:
             return _Box(top - y2, x1 - left, top - y1, x2 - left)
     return _Box(x1 - left, y1 - bottom, x2 - left, y2 - bottom)
+
+
+def _stretched_space(gaps: Sequence[float]) -> float:
+    """How wide a space is where a line is stretched to its column's width; 0 if it is not.
+
+    Then its narrowest gaps are equally wide, as those between cells of a table are not.
+    """
+    if len(gaps) < _GAPS_OF_A_STRETCHED_LINE:
+        return 0.0
+    narrowest = min(gaps)
+    alike = sum(gap <= 1.2 * narrowest for gap in gaps)
+    return narrowest if alike >= 2 and alike * 2 >= len(gaps) else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _is_leftward(code: int) -> bool:
+    return unicodedata.bidirectional(chr(code)) in ("R", "AL")
 
 
 @lru_cache(maxsize=4096)

@@ -19,9 +19,14 @@ _PAGE_NUMBER = re.compile(
 )
 _ROMAN = re.compile(r"\W*[ivxlc]{1,7}\W*")
 _DIGITS = re.compile(r"\d+")
+# More than the word for "page" and a number.
+_LETTERS = re.compile(r"[^\W\d_]{2}.*[^\W\d_]{4}|[^\W\d_]{7}")
 _LEADERS = re.compile(r"(?:\s*\.){4,}\s*|(?:\s*…){2,}\s*")
 _EDGE_ROWS = 3
+_MOST_NUMBERS = 6
+_Key = tuple[str, str]
 _MAX_CUTS = 60
+_LINES_OF_A_CELL = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,8 @@ def _same_line(one: Segment, other: Segment) -> bool:
 def _rows(segments: Iterable[Segment]) -> list[Row]:
     """Join what stands on one line and goes on in one direction."""
     rows: list[Row] = []
+    # The row to which the piece before was added, if that was not the last one.
+    earlier: Row | None = None
     for segment in segments:
         last = rows[-1].segments[-1] if rows else None
         if last is not None and _same_line(last, segment) and not last.hyphenated:
@@ -190,37 +197,64 @@ def _rows(segments: Iterable[Segment]) -> list[Row]:
             if apart > -0.3 * segment.size:
                 rows[-1].add(segment)
                 continue
-        rows.append(Row(segment))
+        earlier = _row_of_cells(rows, segment, earlier)
+        if earlier is None:
+            rows.append(Row(segment))
+        else:
+            earlier.add(segment)
     return rows
+
+
+def _row_of_cells(rows: list[Row], segment: Segment, earlier: Row | None) -> Row | None:
+    """The row above to which a piece belongs where a file draws a table cell by cell.
+
+    A cell of several lines is drawn whole before the next one, which begins further up.
+    """
+    if rows and earlier is None and segment.bottom < rows[-1].bottom + 0.8 * segment.size:
+        return None
+    for row in reversed(rows[-_LINES_OF_A_CELL:-1]):
+        if _same_line(row.segments[-1], segment) and segment.left > row.right + 0.5 * segment.size:
+            return row if _has_cells(row) or earlier is not None else None
+    return None
+
+
+def _has_cells(row: Row) -> bool:
+    return any(after.left - before.right > before.size for before, after in pairwise(row.segments))
 
 
 # --- running headers, footers and page numbers ---------------------------------
 def _drop_furniture(pages: Sequence[Page], rows: dict[int, list[Row]]) -> None:
-    """Remove what stands at the same edge of most pages, digits aside.
+    """Remove what stands at the same edge of most pages, page numbers aside.
 
-    A page with nothing else on it keeps its lines, for they may be its text.
+    A page with nothing else on it keeps its lines, for they may be its text. What was removed
+    is said once, behind the text, so that the letterhead of every page is not lost.
     """
-    seen: Counter[tuple[str, str]] = Counter()
-    edges: dict[int, list[tuple[tuple[str, str], Row]]] = {}
+    seen: Counter[_Key] = Counter()
+    edges: dict[int, list[tuple[set[_Key], Row]]] = {}
     for page in pages:
         edges[page.number] = _edges(page, rows[page.number])
-        seen.update({key for key, _ in edges[page.number]})
+        seen.update(set().union(*(keys for keys, _ in edges[page.number])))
     enough = max(3, round(0.4 * len(pages)))
+    repeated: dict[str, Row] = {}
     for page in pages:
         dropped = [
             row
-            for key, row in edges[page.number]
-            if seen[key] >= enough or (len(pages) > 1 and _is_number_of(row, page.number))
+            for keys, row in edges[page.number]
+            if any(seen[key] >= enough for key in keys)
+            or (len(pages) > 1 and _is_number_of(row, page.number))
         ]
         kept = [row for row in rows[page.number] if not any(row is d for d in dropped)]
         if kept or all(_PAGE_NUMBER.fullmatch(row.text) for row in dropped):
             rows[page.number] = kept
+            repeated |= {_DIGITS.sub("#", row.text): row for row in dropped}
+    if pages:
+        rows[pages[-1].number] += [row for row in repeated.values() if _LETTERS.search(row.text)]
 
 
-def _edges(page: Page, rows: list[Row]) -> list[tuple[tuple[str, str], Row]]:
+def _edges(page: Page, rows: list[Row]) -> list[tuple[set[_Key], Row]]:
     """The outermost rows of a page, each with its edge and what it says."""
     ordered = sorted(rows, key=lambda row: -row.top)
-    found: list[tuple[tuple[str, str], Row]] = []
+    found: list[tuple[set[_Key], Row]] = []
     for edge, candidates in (("top", ordered), ("bottom", ordered[::-1])):
         for position, row in enumerate(candidates[:_EDGE_ROWS]):
             distance = page.height - row.top if edge == "top" else row.bottom
@@ -230,9 +264,26 @@ def _edges(page: Page, rows: list[Row]) -> list[tuple[tuple[str, str], Row]]:
             if following is not None and _are_rows_of_a_table(row, following):
                 # The repeated head of a table that runs over pages, not of the page.
                 break
-            text = one_line(_DIGITS.sub("#", row.text)).casefold()
-            found.append(((edge, "#" if _ROMAN.fullmatch(text) else text), row))
+            # What belongs to the page stands at the same height on each.
+            place = f"{edge} {distance:.0f}"
+            found.append(({(place, said) for said in _said(row.text, page.number)}, row))
     return found
+
+
+def _said(text: str, page: int) -> set[str]:
+    """What a row says, and what it says if one of its numbers counts the pages.
+
+    Other numbers are kept: rows of a table that differ in these alone are no furniture.
+    """
+    text = one_line(text).casefold()
+    if _ROMAN.fullmatch(text):
+        return {"#"}
+    said = {text}
+    for number in list(_DIGITS.finditer(text))[:_MOST_NUMBERS]:
+        if len(number.group()) < 6:
+            counted = f"#{int(number.group()) - page}"
+            said.add(text[: number.start()] + counted + text[number.end() :])
+    return said
 
 
 def _are_rows_of_a_table(row: Row, other: Row) -> bool:

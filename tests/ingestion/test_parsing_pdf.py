@@ -9,6 +9,7 @@ import pytest
 from ingestion.errors import ParseError
 from ingestion.parsing import Format
 from ingestion.parsing.child import read
+from ingestion.parsing.pdf import _stretched_space
 from ingestion.types import ElementKind, ParsedDocument
 from tests.ingestion.sample_files import Line, paragraph, pdf, write
 
@@ -86,7 +87,7 @@ ABOUT_MONTHS = [
 ]
 
 
-def test_what_repeats_at_the_edges_of_most_pages_is_dropped(tmp_path: Path) -> None:
+def test_what_repeats_at_the_edges_of_most_pages_is_said_once(tmp_path: Path) -> None:
     pages = [
         [
             Line("Annual report 2031", y=760, size=9),
@@ -98,10 +99,43 @@ def test_what_repeats_at_the_edges_of_most_pages_is_dropped(tmp_path: Path) -> N
     found = parsed(tmp_path, pdf(pages))
     texts = [e.text for e in found.elements]
 
-    assert not any("Annual report" in text or "of 5" in text for text in texts)
-    assert [e.page for e in found.elements] == [1, 2, 3, 4, 5]
-    assert texts == [" ".join(lines) for lines in ABOUT_MONTHS]
+    assert texts == [*(" ".join(lines) for lines in ABOUT_MONTHS), "Annual report 2031"]
+    assert [e.page for e in found.elements] == [1, 2, 3, 4, 5, 5]
     assert found.pages == 5
+
+
+def test_rows_of_a_table_that_differ_in_figures_are_no_furniture(tmp_path: Path) -> None:
+    pages = [
+        [Line(f"SKU-{10 * page + n} at the edge", y=770 - 20 * n) for n in range(3)]
+        + [Line("Lamps of many kinds are listed here.", y=400)]
+        for page in range(4)
+    ]
+    found = " ".join(e.text for e in parsed(tmp_path, pdf(pages)).elements)
+    assert all(f"SKU-{10 * page + n} " in found for page in range(4) for n in range(3))
+
+
+def test_a_cell_of_several_lines_is_one_cell_of_its_row(tmp_path: Path) -> None:
+    def row(number: int, y: float) -> list[Line]:
+        return [
+            Line(f"SKU-{number}", y=y),
+            *paragraph("A brass lamp", "of great age", "and weight", x=180, top=y),
+            Line(f"{number}.50", x=400, y=y),
+        ]
+
+    lines = [line for n in range(1, 5) for line in row(n, 740 - 60 * n)]
+    found = parsed(tmp_path, pdf([lines]))
+    assert [e.kind for e in found.elements] == [TABLE]
+    assert found.elements[0].text.splitlines()[1:] == [
+        f"SKU-{n} | A brass lamp of great age and weight | {n}.50" for n in range(2, 5)
+    ]
+
+
+def test_words_of_a_line_stretched_to_its_column_are_no_cells() -> None:
+    assert _stretched_space([11, 12, 11, 13]) == 11
+    assert _stretched_space([40, 11, 11.5, 11]) == 11
+    assert _stretched_space([3, 40, 3, 25]) == 3
+    assert _stretched_space([11, 30, 18, 52]) == 0
+    assert _stretched_space([11, 11]) == 0
 
 
 def test_the_head_of_a_table_that_runs_over_pages_is_kept_on_each(tmp_path: Path) -> None:
