@@ -8,9 +8,11 @@ Source of the layout: Thakur et al., BEIR, NeurIPS 2021, arXiv:2104.08663
 
 from __future__ import annotations
 
-import csv
+import functools
 import gzip
 import json
+import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,9 +61,11 @@ def load(folder: Path, *, limit: int | None = None) -> Collection:
         raise CollectionError(f"{folder} is not a folder. Name one that holds corpus.jsonl.")
     notes: list[str] = []
     documents = _documents(folder, notes)
-    texts = {
-        row["_id"]: str(row.get("text") or "").strip() for row in _rows(folder, "queries.jsonl")
-    }
+    texts: dict[str, str] = {}
+    for row in _rows(folder, "queries.jsonl"):
+        if row["_id"] in texts:
+            raise CollectionError(f"queries.jsonl holds the id {row['_id']!r} twice.")
+        texts[row["_id"]] = str(row.get("text") or "").strip()
     judgements = _judgements(folder, {document.id for document in documents}, set(texts), notes)
     queries = {key: text for key, text in texts.items() if text and key in judgements}
     if limit is not None:
@@ -100,51 +104,64 @@ def _judgements(
     folder: Path, documents: set[str], queries: set[str], notes: list[str]
 ) -> dict[str, dict[str, int]]:
     judgements: dict[str, dict[str, int]] = {}
-    absent = orphaned = 0
-    with _open(folder, "qrels/test.tsv") as lines:
-        rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        for number, row in enumerate(rows, 1):
-            if number == 1 and row[-1:] == ["score"]:
-                continue
-            try:
-                query, document, grade = row[0], row[-2], int(row[-1])
-            except (IndexError, ValueError):
-                raise CollectionError(
-                    f"qrels/test.tsv, line {number}: expected query-id, corpus-id and a whole "
-                    "number, separated by tabs."
-                ) from None
-            if query not in queries:
-                orphaned += 1
-            elif document not in documents:
-                absent += 1
-            else:
-                judgements.setdefault(query, {})[document] = grade
+    absent = orphaned = repeated = 0
+    for number, line in enumerate(_lines(folder, "qrels/test.tsv"), 1):
+        row = line.strip().split("\t")
+        if row == [""] or (number == 1 and row[-1] == "score"):
+            continue
+        try:
+            query, document, grade = row[0], row[-2], float(row[-1])
+        except (IndexError, ValueError):
+            grade = math.nan
+        if not grade.is_integer():
+            raise CollectionError(
+                f"qrels/test.tsv, line {number}: expected query-id, corpus-id and a whole "
+                "number, separated by tabs."
+            )
+        if query not in queries:
+            orphaned += 1
+        elif document not in documents:
+            absent += 1
+        else:
+            grades = judgements.setdefault(query, {})
+            repeated += document in grades
+            grades[document] = max(int(grade), grades.get(document, int(grade)))
     if absent:
         notes.append(f"{absent} judgements name documents that are not in the corpus")
     if orphaned:
         notes.append(f"{orphaned} judgements name queries that are not in queries.jsonl")
+    if repeated:
+        notes.append(f"{repeated} judgements repeat a query and document; the highest counts")
     return {key: found for key, found in judgements.items() if any(g > 0 for g in found.values())}
 
 
 def _rows(folder: Path, name: str) -> Iterator[dict[str, Any]]:
-    with _open(folder, name) as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                row["_id"] = str(row["_id"])
-            except (ValueError, KeyError, TypeError):
-                raise CollectionError(
-                    f'{name}, line {number}: expected one JSON object with an "_id".'
-                ) from None
-            yield row
+    for number, line in enumerate(_lines(folder, name), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if row["_id"] is None:
+                raise KeyError("_id")
+            row["_id"] = str(row["_id"])
+        except (ValueError, KeyError, TypeError):
+            raise CollectionError(
+                f'{name}, line {number}: expected one JSON object with an "_id".'
+            ) from None
+        yield row
 
 
-def _open(folder: Path, name: str) -> IO[str]:
+def _lines(folder: Path, name: str) -> Iterator[str]:
+    """The lines of a file, with or without a byte order mark."""
     plain, packed = folder / name, folder / f"{name}.gz"
-    if plain.is_file():
-        return plain.open(encoding="utf-8", newline="")
-    if packed.is_file():
-        return cast(IO[str], gzip.open(packed, "rt", encoding="utf-8", newline=""))
-    raise CollectionError(f"{folder} holds neither {name} nor {name}.gz.")
+    if not plain.is_file() and not packed.is_file():
+        raise CollectionError(f"{folder} holds neither {name} nor {name}.gz.")
+    path = plain if plain.is_file() else packed
+    opened = plain.open if plain.is_file() else functools.partial(gzip.open, packed)
+    try:
+        with opened("rt", encoding="utf-8-sig", newline="") as lines:
+            yield from cast("IO[str]", lines)
+    except UnicodeDecodeError:
+        raise CollectionError(f"{path} is not UTF-8. Convert it first.") from None
+    except (OSError, EOFError, zlib.error) as exc:
+        raise CollectionError(f"{path} cannot be read: {exc}.") from exc

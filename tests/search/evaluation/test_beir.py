@@ -93,6 +93,50 @@ def test_a_missing_file_and_a_broken_line_are_named(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_marks_of_byte_order_and_of_windows_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
+    write(tmp_path, qrels="query-id\tcorpus-id\tscore\n\nq1\td1\t2.0\n\n")
+    expected = load(tmp_path)
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        content = (tmp_path / name).read_text().replace("\n", "\r\n")
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content.encode())
+
+    assert load(tmp_path) == expected
+    assert expected.judgements == {"q1": {"d1": 2}}
+
+
+def test_of_judgements_that_repeat_the_highest_counts(tmp_path: Path) -> None:
+    collection = load(write(tmp_path, qrels="q1\td1\t2\nq1\td1\t0\nq1\td2\t0\nq1\td2\t1\n"))
+
+    assert collection.judgements == {"q1": {"d1": 2, "d2": 1}}
+    assert "2 judgements repeat" in " ".join(collection.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("corpus.jsonl", b'{"_id": "d1", "text": "P\xe1ris"}\n', "is not UTF-8"),
+        ("corpus.jsonl", b'{"_id": "d1", "text": "a"}\n' * 2, "holds the id 'd1' twice"),
+        ("queries.jsonl", b'{"_id": "q1", "text": "a"}\n' * 2, "holds the id 'q1' twice"),
+        ("corpus.jsonl", b'{"_id": null, "text": "a"}\n', "line 1: expected one JSON object"),
+        ("corpus.jsonl", b'["d1"]\n', "line 1: expected one JSON object"),
+        ("corpus.jsonl.gz", b"not packed", "cannot be read: Not a gzipped file"),
+        ("queries.jsonl.gz", gzip.compress(b"{}")[:-9], "cannot be read: Compressed file ended"),
+        ("qrels/test.tsv", b"q1\td1\t0.5\n", "line 1: expected"),
+        ("qrels/test.tsv", b"q1\td1\tnan\n", "line 1: expected"),
+        ("qrels/test.tsv", b"q1 d1 1\n", "line 1: expected"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    tmp_path: Path, name: str, content: bytes, sentence: str
+) -> None:
+    write(tmp_path)
+    (tmp_path / name.removesuffix(".gz")).unlink()
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(CollectionError, match=sentence):
+        load(tmp_path)
+
+
 def test_a_limit_keeps_the_first_judged_queries(tmp_path: Path) -> None:
     queries: list[dict[str, object]] = [{"_id": f"q{n}", "text": "?"} for n in range(4)]
     qrels = "".join(f"q{n}\td1\t1\n" for n in (1, 2, 3))
