@@ -326,8 +326,12 @@ class LexicalIndex:
         """
         if not self.folder.exists():
             return
-        with _translated("removed", self.folder), self._turn():
-            shutil.rmtree(self.folder)
+        # Not found: another process has removed it meanwhile.
+        with _translated("removed", self.folder), suppress(FileNotFoundError), self._turn():
+            # The file of the lock comes and goes with those who wait for their turn.
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
 
     def _searcher(self) -> Any:
         """A searcher of the last commit; None where nothing was ever committed.

@@ -97,6 +97,14 @@ def purge_corpus(corpus_id: int, settings: IngestionSettings) -> bool:
     return True
 
 
+def purge_corpus_soon(corpus_id: int, settings: IngestionSettings) -> None:
+    """Purge a deleted corpus now; where a store is away, upkeep does it when it is back."""
+    try:
+        purge_corpus(corpus_id, settings)
+    except TransientError as exc:
+        logger.warning("corpus %d is deleted, and purged later: %s", corpus_id, exc)
+
+
 def drop_vectors(generation: IndexGeneration, store: VectorStore) -> int:
     """Drop every collection that the generation has or had. Returns how many vectors it held."""
     count = 0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from inference.training import Example
 from ingestion.conf import ingestion_settings
-from ingestion.purge import purge_corpus
+from ingestion.purge import purge_corpus_soon
 from ingestion.services import delete_corpus
 from ingestion.types import passage_text
 from search.conf import search_services
@@ -59,7 +59,7 @@ def fused_order(
         progress=progress,
     )
     delete_corpus(corpus=corpus)
-    purge_corpus(corpus.pk, ingestion_settings())
+    purge_corpus_soon(corpus.pk, ingestion_settings())
     return {result.query: list(result.rankings["fused"][:POOL]) for result in asked}
 
 

@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -263,6 +264,28 @@ def test_a_write_that_fails_half_way_changes_nothing_and_frees_the_writer(
     assert ids(index, "alpha") == ["a"]
     index.replace_document(2, [LexicalEntry("c", "alpha")])
     assert ids(index, "alpha") == ["a", "c"]
+
+
+def test_an_index_that_two_remove_at_once_is_gone(index: LexicalIndex) -> None:
+    index.replace_document(1, [LexicalEntry("a", "alpha")])
+    failed: list[Exception] = []
+
+    def drop() -> None:
+        try:
+            index.drop()
+        except LexicalIndexError as exc:
+            failed.append(exc)
+
+    both = [threading.Thread(target=drop) for _ in range(2)]
+    with FileLock(index.folder / "turn.lock"):
+        for one in both:
+            one.start()
+        both[0].join(0.2)
+    for one in both:
+        one.join()
+
+    assert failed == []
+    assert not index.folder.exists()
 
 
 @pytest.mark.parametrize("suffix", ["idx", "term", "store", "fieldnorm"])

@@ -14,7 +14,7 @@ from chat import measuring
 from inference.errors import InferenceError
 from ingestion import command_options, services
 from ingestion.conf import ingestion_settings
-from ingestion.purge import purge_corpus
+from ingestion.purge import purge_corpus_soon
 from search.evaluation.beir import CollectionError, load
 from search.evaluation.indexing import IndexingFailed, corpus_of
 
@@ -64,7 +64,7 @@ class Command(BaseCommand):
             ) from exc
         if not options["keep"]:
             services.delete_corpus(corpus=corpus)
-            purge_corpus(corpus.pk, ingestion_settings())
+            purge_corpus_soon(corpus.pk, ingestion_settings())
         if options["json"]:
             self.stdout.write(json.dumps(measuring.as_json(found), indent=1))
         else:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from inference.errors import InferenceError
 from ingestion import command_options, services
 from ingestion.conf import ingestion_settings
-from ingestion.purge import purge_corpus
+from ingestion.purge import purge_corpus_soon
 from search.conf import search_services
 from search.evaluation import indexing, report, runner, runs
 from search.evaluation.beir import Collection, CollectionError, load
@@ -118,7 +118,7 @@ class Command(BaseCommand):
         )
         if not options["keep"]:
             services.delete_corpus(corpus=corpus)
-            purge_corpus(corpus.pk, ingestion_settings())
+            purge_corpus_soon(corpus.pk, ingestion_settings())
             results_path.unlink(missing_ok=True)
         return measured.report
 
