@@ -17,7 +17,7 @@ run: $(VENV)/installed ## start the site on this machine (PORT=8000, DATA_DIR=va
 demo: $(VENV)/installed ## the main job in the terminal: ingest samples/, ask three questions
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && DATA_DIR="$$folder" $(BIN)/python manage.py demo
 
-test: $(VENV)/installed-dev ## the whole test suite; what leans on SQL again on PostgreSQL where it is installed
+test: $(VENV)/installed-dev ## the whole test suite; what touches the database again on PostgreSQL where it is installed
 	@sh tests/install-tools.sh
 	$(BIN)/python -m pytest
 	$(BIN)/python -m tests.on_postgresql

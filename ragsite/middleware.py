@@ -82,22 +82,33 @@ AsyncAnswer = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 @sync_and_async_middleware
 def observed(get_response: Answer | AsyncAnswer) -> Answer | AsyncAnswer:
-    """Give each request its id, and the metrics and traces their entry. Comes first."""
+    """Give each request its id, and the metrics and traces their entry; refuse broken ones.
+
+    Comes first.
+    """
     if iscoroutinefunction(get_response):
 
         async def answer_async(request: HttpRequest) -> HttpResponseBase:
             with _observing(request) as done:
-                return done(await get_response(request))
+                return done(_malformed(request) or await get_response(request))
 
         return answer_async
 
     def answer(request: HttpRequest) -> HttpResponseBase:
         with _observing(request) as done:
-            response = get_response(request)
+            response = _malformed(request) or get_response(request)
             assert isinstance(response, HttpResponseBase)
             return done(response)
 
     return answer
+
+
+def _malformed(request: HttpRequest) -> HttpResponse | None:
+    """What to say where the address asks with a NUL, which PostgreSQL takes in no text."""
+    if "%00" not in request.META.get("QUERY_STRING", ""):
+        return None
+    sentence = "This address holds a NUL character, which no text has. Go back and try again.\n"
+    return HttpResponse(sentence, status=400, content_type="text/plain; charset=utf-8")
 
 
 @contextmanager

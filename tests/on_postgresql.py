@@ -1,7 +1,7 @@
 """Runs tests on a PostgreSQL server of their own: `python -m tests.on_postgresql [ARGUMENTS]`.
 
-The arguments are pytest's. Where they name no tests, those that lean on SQL run: leases, the
-reconciler, deletion, scoping, generations, versions, turns. The cluster lives in a temporary
+The arguments are pytest's. Of the tests that they name, by default of all but those below, those
+run that touch the database; the others would do the same again. The cluster lives in a temporary
 folder and listens on loopback alone; it gives up safety on the disk for speed. PostgreSQL refuses
 to run as root, so root becomes the system's user `postgres` or `nobody` for it.
 """
@@ -18,17 +18,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from ragsite.processes import HOST, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-CHOSEN = (
-    *("tests/ingestion/test_services.py", "tests/ingestion/test_tasks.py"),
-    *("tests/ingestion/test_versions.py", "tests/ingestion/test_deletions.py"),
-    *("tests/ingestion/test_sharing.py", "tests/ingestion/test_rebuild.py"),
-    *("tests/search/test_labels.py", "tests/search/test_generations.py"),
-    *("tests/chat/test_turns.py", "tests/chat/test_branches.py"),
-)
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60")
+# Without a database of the test's own: whole sites on a fresh SQLite file, and the model server.
+LEFT_OUT = ("tests/browser", "tests/faults", "tests/inference", "tests/telemetry")
+TOUCHING = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback"}
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=120")
 
 # psycopg minds connections that end with the thread of a test, and a server minds dropping a
 # database that one of them still holds; the whole cluster goes anyway.
@@ -87,6 +85,18 @@ def cluster(programs: Path) -> Iterator[str]:
             run("pg_ctl", "stop", "-D", str(data), "-m", "immediate", "-w")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what touches no database. Last of all such hooks, when marks are complete."""
+
+    def touches(item: pytest.Item) -> bool:
+        names = set(getattr(item, "fixturenames", ()))
+        return item.get_closest_marker("django_db") is not None or bool(names & TOUCHING)
+
+    kept = [item for item in items if touches(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not touches(item)])
+    items[:] = kept
+
+
 def main(arguments: list[str]) -> int:
     """Run the tests; the exit status of pytest."""
     programs = binaries()
@@ -94,8 +104,17 @@ def main(arguments: list[str]) -> int:
         print("No PostgreSQL server is installed: the tests ran on SQLite alone.")
         return 1 if os.environ.get("POSTGRESQL_TESTS") == "required" else 0
     with cluster(programs) as url:
-        paths = () if any(one.startswith("tests") for one in arguments) else CHOSEN
-        command = [sys.executable, "-m", "pytest", *OPTIONS, *arguments, *paths]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "tests.on_postgresql",
+            *OPTIONS,
+            *arguments,
+        ]
+        if not any(one.startswith("tests") for one in arguments):
+            command += [f"--ignore={folder}" for folder in LEFT_OUT]
         return subprocess.run(command, cwd=ROOT, env={**os.environ, "DATABASE_URL": url}).returncode
 
 

@@ -79,6 +79,16 @@ def test_no_form_fails_whatever_is_sent(name: str, alice: User) -> None:
         assert asked(client, "post", address, data=body, content_type=kind) < 500, kind
 
 
+def test_a_nul_in_an_address_is_told_whatever_the_database(client: Client, alice: User) -> None:
+    client.force_login(alice)
+
+    answer = client.get("/corpora/?q=%00")
+
+    assert answer.status_code == 400
+    assert "NUL character" in answer.content.decode()
+    assert answer.headers["X-Request-ID"]
+
+
 def test_pages_are_not_kept_by_the_browser_for_the_next_person(
     client: Client, alice: User, corpus: Corpus
 ) -> None:
