@@ -44,12 +44,17 @@ REASONS = {
 
 @dataclass(slots=True)
 class Case:
-    """One question, however often it was asked. `relevance` is that of the best passage, 0 to 1."""
+    """One question, however often it was asked.
+
+    times: how often. unanswered: how often of these nothing seemed to answer.
+    relevance: of the best passage, 0 to 1.
+    """
 
     question: str
     last_at: datetime
     reasons: set[Reason] = field(default_factory=set)
     times: int = 0
+    unanswered: int = 0
     marks: int = 0
     relevance: float | None = None
     corpora: set[int] = field(default_factory=set)
@@ -64,7 +69,7 @@ def cases(*, reason: Reason | None = None, corpus_id: int | None = None) -> list
     """Weak questions among the latest answers, the most often asked first.
 
     Args:
-        reason: only those with this one.
+        reason: only those with this one; the most often unanswered first, if that is it.
         corpus_id: only those that were asked of this corpus.
     """
     turns = Turn.objects.filter(state=Turn.State.DONE).order_by("-pk")
@@ -88,6 +93,7 @@ def cases(*, reason: Reason | None = None, corpus_id: int | None = None) -> list
         key = digest_of(question.casefold().strip(" ?!."))
         case = found.setdefault(key, Case(question, created_at))
         case.times += 1
+        case.unanswered += abstained
         case.corpora |= corpora.get(conversation, set())
         case.marks = max(case.marks, marks.get(digest_of(question), 0))
         if sources and case.relevance is None:
@@ -100,7 +106,12 @@ def cases(*, reason: Reason | None = None, corpus_id: int | None = None) -> list
     weak = [case for case in found.values() if case.reasons]
     if reason is not None:
         weak = [case for case in weak if reason in case.reasons]
-    return sorted(weak, key=lambda case: (-case.times, -case.marks, -case.last_at.timestamp()))
+
+    def order(case: Case) -> tuple[float, ...]:
+        often = case.unanswered if reason == Reason.UNANSWERED else case.times
+        return (-often, -case.times, -case.marks, -case.last_at.timestamp())
+
+    return sorted(weak, key=order)
 
 
 def _reasons(

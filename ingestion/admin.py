@@ -321,7 +321,15 @@ class ShareAdmin(ModelAdmin):  # type: ignore[misc]  # django-unfold has no type
 class AuditEntryAdmin(Record):
     """Who did what, and when."""
 
-    list_display = ("at", "person_name", "action", "about", "about_name", "detail")
+    list_display = ("at", "person_name", "action", "about", "about_name", "details")
     list_filter = ("action", "about")
     search_fields = ("person_name", "about_name", "about_id")
     date_hierarchy = "at"
+
+    @admin.display(description="Detail")
+    def details(self, entry: AuditEntry) -> str:
+        """What a reader needs beside, in words."""
+        return "; ".join(
+            f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
+            for name, value in entry.detail.items()
+        )

@@ -17,6 +17,7 @@ from pytest_django.fixtures import Settings
 from chat import clinic
 from chat.clinic import Reason
 from chat.models import Conversation, Turn
+from ingestion import audit
 from ingestion.audit import Action
 from ingestion.models import AuditEntry, Corpus, Document
 from ragsite import figures, rerankers, workers
@@ -60,6 +61,26 @@ def test_the_same_question_in_other_letters_is_one_case_and_the_most_asked_comes
         ("Where is it?", 1),
     ]
     assert found[0].corpora == {conversation.corpora.get().pk}
+
+
+def test_of_questions_not_answered_those_stand_first_that_were_least_answered(
+    client: Client, admin: User, conversation: Conversation
+) -> None:
+    for abstained in (True, False, False, False):
+        turn(conversation, "Mostly answered?", abstained=abstained)
+    for _ in range(2):
+        turn(conversation, "Never answered?", abstained=True)
+
+    found = clinic.cases(reason=Reason.UNANSWERED)
+
+    assert [(case.question, case.unanswered, case.times) for case in found] == [
+        ("Never answered?", 2, 2),
+        ("Mostly answered?", 1, 4),
+    ]
+    client.force_login(admin)
+    page = client.get(reverse("overview")).content.decode()
+    assert re.search(r"Never answered\? <span[^>]*>2×</span>", page)
+    assert re.search(r"Mostly answered\? <span[^>]*>1× of 4</span>", page)
 
 
 def test_each_weakness_is_told_by_its_reason(
@@ -331,6 +352,25 @@ def test_every_single_one_of_many_that_are_deleted_at_once_is_told(
         (g.name, str(pk)) for g, pk in zip(groups, chosen["_selected_action"], strict=True)
     }
     assert len(told) == count
+
+
+def test_the_audit_log_is_searched_filtered_and_told_in_words(
+    client: Client, admin: User, alice: User, corpus: Corpus
+) -> None:
+    audit.record(Action.SHARED, person=alice, about=corpus, to="viv", role="viewer")
+    audit.record(Action.PERSON_CHANGED, person=admin, about=alice, fields=["email", "groups"])
+    client.force_login(admin)
+    listed = reverse("admin:ingestion_auditentry_changelist")
+
+    whole = client.get(listed).content.decode()
+    found = client.get(listed, {"q": "Papers"}).content.decode()
+    filtered = client.get(listed, {"action__exact": "person_changed"}).content.decode()
+
+    assert "to: viv; role: viewer" in whole
+    assert "fields: email, groups" in whole
+    for narrowed, shared in ((found, True), (filtered, False)):
+        assert ("to: viv" in narrowed) == shared
+        assert ("fields: email" in narrowed) == (not shared)
 
 
 def test_an_administrator_who_reads_the_conversation_of_another_stands_in_the_audit_log(
