@@ -23,6 +23,7 @@ from ragsite.shared_cache import SharedCache
 APPS = ("ragsite", "chat", "search", "ingestion", "inference", "telemetry")
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "yaml", "jinja2"}
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "os.system", "os.popen", "Template.from_string"}
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # The one place where text becomes HTML.
 SAFE = {"chat/render.py"}
 
@@ -53,6 +54,30 @@ def test_nothing_stored_or_sent_is_ever_unpickled_or_executed() -> None:
                     found.append(f"{name}: {called}")
 
     assert found == []
+
+
+def test_views_find_things_through_what_a_person_may_see_and_ask_for_a_token() -> None:
+    """A child goes by its parent's key or its owner; what administrators alone reach is named."""
+    for_administrators = {"Invitation", "ModelPull"}
+    after_a_check = {("ingestion/views.py", "delete"), ("ingestion/label_views.py", "_form")}
+    found = []
+    for name, tree in sources():
+        assert "csrf_exempt" not in ast.unparse(tree), name
+        if not name.endswith(("views.py", "keeping.py")):
+            continue
+        for function in (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)):
+            for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+                called = ast.unparse(call.func)
+                if called.endswith(".objects.get"):
+                    found.append((name, function.name, called))
+                if not called.endswith("get_object_or_404"):
+                    continue
+                whole = isinstance(call.args[0], ast.Name) and call.args[0].id[0].isupper()
+                by_owner = any("owner" in (keyword.arg or "") for keyword in call.keywords)
+                if whole and not by_owner and ast.unparse(call.args[0]) not in for_administrators:
+                    found.append((name, function.name, ast.unparse(call)))
+
+    assert {(name, function) for name, function, _ in found} == after_a_check, found
 
 
 def test_html_has_one_producer() -> None:
