@@ -70,7 +70,9 @@ def index(request: HttpRequest, corpus_id: int) -> HttpResponse:
         corpus = _own(request, corpus_id)  # as it is, not as the form would have it
     else:
         form = OptionsForm(instance=corpus, site=site)
-    listed = corpus.documents.exclude(state=Document.State.DELETING).order_by("name", "pk")
+    states = Document.State
+    unread = (states.DELETING, states.FAILED, states.QUARANTINED)
+    listed = corpus.documents.newest().exclude(state__in=unread).order_by("name", "pk")
     context = _state(corpus, model=None) | {
         "form": form,
         "documents": listed.only("pk", "name")[:DOCUMENTS_LISTED],

@@ -134,7 +134,8 @@ def receive(
     """Take one file in: when this returns, its bytes and its row survive a power cut.
 
     A new version answers from the moment it is ready; until then, and if it fails, the earlier
-    one does. It carries the earlier one's labels.
+    one does. It carries the earlier one's labels. A document that failed with the same bytes is
+    tried again, and no second one made.
 
     Args:
         corpus: one that the person may edit; the caller has checked that.
@@ -213,6 +214,8 @@ def _keep(draft: blobs.Draft, key: str, name: str, given: _Given) -> Document:
         if wanted := _lacking_its_file(corpus, draft.sha256):
             return _put_back(draft, wanted)
         _refuse_duplicate(corpus, draft.sha256)
+        if again := _begun_anew(draft, name, kind, corpus):
+            return again
         blobs.publish(draft, settings.blobs_dir, key)
         with transaction.atomic():
             # The lock makes two uploads of one file at one moment come one after the other.
@@ -433,6 +436,20 @@ def _put_back(draft: blobs.Draft, document: Document) -> Document:
     Document.objects.filter(pk=document.pk, error_code__in=FILE_LOST).update(error_code="")
     document.error_code = ""
     return document
+
+
+def _begun_anew(draft: blobs.Draft, name: str, kind: Format, corpus: Corpus) -> Document | None:
+    """The document that failed with these bytes, set to work again under the name it has now."""
+    failed = Document.objects.filter(corpus=corpus, sha256=draft.sha256, state=State.FAILED)
+    document = failed.newest().order_by("-version", "-pk").first()
+    if document is None:
+        return None
+    blobs.publish(draft, ingestion_settings().blobs_dir, document.blob_key)
+    mine = Document.objects.filter(pk=document.pk)
+    with transaction.atomic():
+        failed.filter(pk=document.pk).update(name=name, format=kind.value)
+        retry(documents=mine)
+    return mine.first()
 
 
 def _refuse_duplicate(corpus: Corpus, sha256: str) -> None:

@@ -145,6 +145,16 @@ def shown(
     return response.status_code, text_of(response)
 
 
+def test_only_documents_that_can_be_cut_are_offered(page: Client, corpus: Corpus) -> None:
+    upload(corpus, name="good.md")
+    failed = upload(corpus, "x", name="bad.md")
+    Document.objects.filter(pk=failed.pk).update(state=Document.State.FAILED)
+
+    text = text_of(page.get(address(corpus)))
+    assert ">good.md</option>" in text
+    assert "bad.md" not in text
+
+
 def test_a_preview_shows_passages_and_writes_nothing(page: Client, corpus: Corpus) -> None:
     document = upload(corpus)
 

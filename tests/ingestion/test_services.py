@@ -30,9 +30,12 @@ State = Document.State
 TEXT = b"Reciprocal rank fusion adds one over sixty plus the rank."
 
 
-def upload(corpus: Corpus, content: bytes = TEXT, name: str = "notes.txt") -> Document:
+def upload(
+    corpus: Corpus, content: bytes = TEXT, name: str = "notes.txt", *, replace: bool = False
+) -> Document:
+    file = io.BytesIO(content)
     return services.receive(
-        corpus=corpus, person=corpus.owner, name=name, content=io.BytesIO(content)
+        corpus=corpus, person=corpus.owner, name=name, content=file, replace=replace
     )
 
 
@@ -149,14 +152,39 @@ def test_the_same_content_is_refused_with_the_document_that_is_there(
     assert len(files_below(tmp_data)) == 1
 
 
-@pytest.mark.parametrize("state", [State.FAILED, State.DELETING])
-def test_what_failed_or_is_being_deleted_may_be_uploaded_again(
-    corpus: Corpus, state: State
-) -> None:
+def test_what_is_being_deleted_may_be_uploaded_again(corpus: Corpus) -> None:
     first = upload(corpus)
-    Document.objects.filter(pk=first.pk).update(state=state)
+    Document.objects.filter(pk=first.pk).update(state=State.DELETING)
 
     assert upload(corpus).pk != first.pk
+
+
+def test_what_failed_is_tried_again_by_the_same_bytes_and_not_listed_twice(
+    corpus: Corpus, tmp_data: Path
+) -> None:
+    first = upload(corpus)
+    services.blob_path(first).unlink()  # as if it was lost
+    Document.objects.filter(pk=first.pk).update(state=State.FAILED, error_code="file_missing")
+
+    again = upload(corpus, name="renamed.txt")
+
+    assert (again.pk, again.state, again.error_code) == (first.pk, State.RECEIVED, "")
+    assert again.name == "renamed.txt"
+    assert services.blob_path(first).read_bytes() == TEXT
+    assert len(files_below(tmp_data)) == 1
+    with pytest.raises(UploadRefused) as refusal:
+        upload(corpus)
+    assert refusal.value.code == "duplicate"
+
+
+def test_bytes_of_a_failed_version_that_was_replaced_are_a_version_of_their_own(
+    corpus: Corpus,
+) -> None:
+    for content, state in ((b"bad", State.FAILED), (b"good", State.READY)):
+        document = upload(corpus, content=content, replace=True)
+        Document.objects.filter(pk=document.pk).update(state=state)
+
+    assert upload(corpus, content=b"bad", replace=True).version == 3
 
 
 def test_the_same_content_may_be_in_two_corpora(corpus: Corpus) -> None:

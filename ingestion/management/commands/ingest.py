@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 from tqdm import tqdm
 
 from ingestion import folders
@@ -34,6 +36,7 @@ class _File:
     members: list[_File] = field(default_factory=list)
     was_there: bool = False
     is_told: bool = False
+    begun_at: datetime = field(default_factory=timezone.now)
 
     @property
     def is_finished(self) -> bool:
@@ -53,10 +56,11 @@ class _File:
 
     @property
     def seconds(self) -> float:
-        """From the upload to the end of the work on it."""
+        """From the upload to the end of the work on it, also where it failed before."""
         if self.document is None or self.was_there or not self.document.is_terminal:
             return 0.0
-        return (self.document.state_since - self.document.created_at).total_seconds()
+        began = max(self.begun_at, self.document.created_at)
+        return (self.document.state_since - began).total_seconds()
 
     def as_json(self) -> dict[str, Any]:
         """The fields that scripts rely on."""
