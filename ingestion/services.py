@@ -338,6 +338,24 @@ def retry(*, documents: DocumentQuerySet) -> int:
     return failed + waiting
 
 
+def with_file(documents: DocumentQuerySet) -> DocumentQuerySet:
+    """Those of these documents that are ready and whose stored file is there, as far as known."""
+    return documents.filter(state=State.READY).exclude(error_code__in=FILE_LOST)
+
+
+def read_again(*, documents: DocumentQuerySet) -> int:
+    """Read ready documents anew from their files, as after a language for OCR was installed.
+
+    Until each is ready again no answer rests on it. Embeddings of passages that come out the same
+    are kept. Others than `with_file` are left as they are. Returns how many.
+    """
+    count = with_file(documents).update(
+        state=State.RECEIVED, state_since=timezone.now(), error_code="", nudged_at=None
+    )
+    _nudge_on_commit()
+    return count
+
+
 def request_deletion(*, documents: DocumentQuerySet, person: User | None = None) -> int:
     """Hide documents at once and for good; workers purge what they left. Returns how many.
 

@@ -25,6 +25,7 @@ urlpatterns = [
     path("corpora/<int:corpus_id>/documents/", views.upload, name="upload"),
     path("corpora/<int:corpus_id>/documents/table/", views.documents, name="documents"),
     path("corpora/<int:corpus_id>/documents/retry/", views.retry, name="retry"),
+    path("corpora/<int:corpus_id>/documents/again/", views.read_again, name="read_again"),
     path("corpora/<int:corpus_id>/documents/delete/", views.delete, name="delete"),
     path("corpora/<int:corpus_id>/documents/enabled/", views.set_enabled, name="set_enabled"),
     path("corpora/<int:corpus_id>/documents/labels/", label_views.edit_labels, name="labels"),

@@ -356,6 +356,30 @@ def retry(request: HttpRequest, corpus_id: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
+def read_again(request: HttpRequest, corpus_id: int) -> HttpResponse:
+    """Read ready documents anew from their files; GET asks whether, with counts."""
+    chosen = services.with_file(chosen_documents(request, corpus_id))
+    if request.method == "GET":
+        told = count_documents(chosen.count())
+        facts = chosen.aggregate(passages=Coalesce(Sum("chunk_count"), 0))
+        return _confirm(
+            request,
+            chosen,
+            question=f"Read {told} again?" if chosen else "Nothing to read again",
+            verb=f"Read {told} again",
+            consequence=f"Their {facts['passages']:,} passages are left out of answers until each "
+            "is ready again; passages that come out the same are not embedded again."
+            if chosen
+            else "None of the chosen documents is ready.",
+        )
+    if count := services.read_again(documents=chosen):
+        messages.success(request, f"{count_documents(count)} will be read again.")
+    else:
+        messages.warning(request, "Nothing to read again: none of these documents is ready.")
+    return documents_changed(request, corpus_id)
+
+
+@require_http_methods(["GET", "POST"])
 def delete(request: HttpRequest, corpus_id: int) -> HttpResponse:
     """GET asks whether, with counts; POST deletes."""
     chosen = chosen_documents(request, corpus_id)

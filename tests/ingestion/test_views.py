@@ -422,6 +422,26 @@ def test_retry_takes_the_failed_among_the_chosen(page: Client, corpus: Corpus) -
     assert "1 document will be tried again." in text_of(response)
 
 
+def test_ready_documents_are_read_again_where_their_file_is_there(
+    page: Client, corpus: Corpus
+) -> None:
+    ready = add(corpus, chunk_count=1_200)
+    lost = add(corpus, error_code="file_missing")
+    failed = add(corpus, state=State.FAILED)
+    address = reverse("ingestion:read_again", args=[corpus.pk])
+    chosen = {"document": [ready.pk, lost.pk, failed.pk]}
+
+    asked = text_of(page.get(address, chosen, headers=HTMX))
+    assert "Read 1 document again?" in asked
+    assert "1,200 passages are left out of answers until each is ready again" in asked
+    assert Document.objects.filter(state=State.RECEIVED).count() == 0
+    done = page.post(address, chosen, headers=HTMX)
+
+    assert "1 document will be read again." in text_of(done)
+    states = dict(Document.objects.values_list("pk", "state"))
+    assert states == {ready.pk: State.RECEIVED, lost.pk: State.READY, failed.pk: State.FAILED}
+
+
 def test_all_failed_documents_are_retried_at_once(page: Client, corpus: Corpus) -> None:
     add(corpus, state=State.FAILED)
     add(corpus, state=State.QUARANTINED)
@@ -464,18 +484,19 @@ def test_changes_of_many_documents_are_asked_with_counts(
     assert rows.filter(state=State.FAILED, enabled=True).count() == 7  # GET changes nothing
 
 
-@pytest.mark.parametrize("name", ["retry", "delete", "set_enabled"])
+@pytest.mark.parametrize("name", ["retry", "read_again", "delete", "set_enabled"])
 def test_documents_of_another_corpus_are_out_of_reach(
     page: Client, corpus: Corpus, bob: User, name: str
 ) -> None:
     theirs = Corpus.objects.create(owner=bob, name="Theirs", visibility="open")
-    document = add(theirs, state=State.FAILED)
+    state = State.READY if name == "read_again" else State.FAILED
+    document = add(theirs, state=state)
     form = {"document": document.pk, "enabled": "0"}
 
     page.post(reverse(f"ingestion:{name}", args=[corpus.pk]), form)
 
     document.refresh_from_db()
-    assert (document.state, document.enabled) == (State.FAILED, True)
+    assert (document.state, document.enabled) == (state, True)
 
 
 def test_deletion_is_asked_with_counts_and_then_done(page: Client, corpus: Corpus) -> None:

@@ -173,6 +173,7 @@ ROUTES = {
     "ingestion:documents": readable("corpus"),
     "ingestion:queue": readable("corpus"),
     "ingestion:retry": post("corpus", 302, data={"all": "failed"}, wrong="put"),
+    "ingestion:read_again": post("corpus", 302, data={"document": "1"}, wrong="put"),
     "ingestion:delete": post("corpus", 302, data={"all": "failed"}, wrong="put"),
     "ingestion:set_enabled": post(
         "corpus", 302, data={"document": "1", "enabled": "0"}, wrong="put"
@@ -445,7 +446,7 @@ def test_the_documents_of_others_are_not_reached_through_ones_own_corpus(
     hers, his = things(alice, "private"), things(bob, "private")
     client.force_login(bob)
 
-    for act in ("delete", "set_enabled", "labels", "retry"):
+    for act in ("delete", "set_enabled", "labels", "retry", "read_again"):
         address = reverse(f"ingestion:{act}", args=[his.corpus.pk])
         client.post(address, {"document": str(hers.document.pk), "enabled": "0", "tags": "his"})
 
