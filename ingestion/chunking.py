@@ -610,6 +610,8 @@ class _Packer:
         header = units[position].header
         while True:
             stop = units[end - 1].end
+            while start < stop - 1 and self._layout.text[start] == "\n":
+                start += 1  # a line end before the passage belongs to none, nor does its page
             text = self._layout.text[start:stop]
             if header:
                 text = f"{header}\n{text}"

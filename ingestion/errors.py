@@ -33,7 +33,8 @@ ACCEPTED_KINDS = (
 )
 
 SENTENCES: dict[str, str] = {
-    "password": "The file is protected by a password. Remove the password and upload it again.",
+    "password": "The file is protected by a password or by rights management. Remove the "
+    "protection and upload it again.",
     "corrupt": "The file is damaged and cannot be read. Open it in its own program, save it anew "
     "and upload that copy.",
     "no_text": "No text was found in the file. If it shows text, upload a sharper scan or a copy "
@@ -50,7 +51,8 @@ SENTENCES: dict[str, str] = {
     "itself.",
     "type_mismatch": "The content of the file is not what its name says. Give it its right "
     "extension and upload it again.",
-    "too_large": "The file is larger than this site accepts. Split it and upload the parts.",
+    "too_large": "The file, or what unpacks from it, is larger than this site accepts. Split it "
+    "and upload the parts.",
     "too_slow": "Reading the file took longer than the time limit. Split it and upload the parts.",
     "undecodable": "The text uses an encoding that could not be recognised. Save it as UTF-8 and "
     "upload it again.",

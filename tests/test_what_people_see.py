@@ -37,7 +37,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "empty.txt": (b"", "The file is empty."),
     "locked.pdf": (
         pdf([[Line("Secret.", y=700)]], user_password="x"),
-        "The file is protected by a password.",
+        "The file is protected by a password",
     ),
     "cut.docx": (docx(p("A long enough text. " * 50))[:600], "The file is damaged"),
     "cut.pdf": (SOUND[:300], "The file is damaged"),

@@ -380,6 +380,14 @@ def test_fixed_passages_are_full_to_the_last_word_and_overlap_by_words() -> None
     assert set(seen + chunks[-1].text.split()) == set(words.split())  # no word is cut
 
 
+def test_a_passage_begins_on_the_page_of_its_first_word() -> None:
+    pages = [Element(PARAGRAPH, f"{'word ' * 40}end.", page=page) for page in range(1, 9)]
+    _, chunks = chunked(pages, max_tokens=32, overlap=8, strategy=Strategy.FIXED, pages=8)
+
+    assert not any(draft.text.startswith("\n") for draft in chunks)
+    assert all(draft.page_from == draft.spans[0].part + 1 for draft in chunks)
+
+
 def test_sentence_passages_are_filled_over_sections_and_end_with_sentences() -> None:
     elements = [part for n in range(30) for part in (h(f"Part {n}", 2), prose(2))]
     structured, sentences = (

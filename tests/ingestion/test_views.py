@@ -324,7 +324,7 @@ def test_a_failure_is_told_in_its_sentence(page: Client, corpus: Corpus) -> None
 
     row = text_of(table(page, corpus))
 
-    assert "Remove the password and upload it again." in row
+    assert "Remove the protection and upload it again." in row
     assert "secret" not in row
 
 

@@ -190,7 +190,7 @@ def test_what_waits_and_what_failed(corpus: Corpus) -> None:
         ("Reading", 2, "2 h")
     ]
     assert [(one.code, one.documents) for one in found.failures] == [("password", 1)]
-    assert "Remove the password" in found.failures[0].sentence
+    assert "Remove the protection" in found.failures[0].sentence
     assert found.on_their_way == 2
 
 
