@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from ingestion.sentences import sentence_spans
 from ingestion.topics import turns
 from ingestion.types import (
+    CELL_SEPARATOR,
     HEADING_SEPARATOR,
     ChunkDraft,
     Element,
@@ -78,7 +79,8 @@ def chunk(
     A passage never holds text of two sections unless they are small siblings, or a small
     child of its parent; then it bears the headings they share, and their own stand in its
     text. Sections too large for one passage are cut between paragraphs where that wastes
-    little, else between sentences; tables between rows, with the header repeated; code
+    little, else between sentences; tables between rows, with the header repeated, also where
+    one goes on over the page; code
     between lines, and only if the block alone is too large. Passages without a letter or
     digit are left out.
 
@@ -471,21 +473,40 @@ class _Packer:
         element = self._layout.elements[number]
         start, end = self._layout.starts[number], self._layout.ends[number]
         is_prose = element.kind not in (ElementKind.TABLE, ElementKind.CODE)
-        if not is_prose and self._layout.tokens(start, end) <= budget:
-            yield _Unit(start, end, begins_element=True, is_prose=False)
+        above = self._header_above(number, budget)
+        room = budget - (self._count(above) if above else 0)
+        if not is_prose and self._layout.tokens(start, end) <= room:
+            yield _Unit(start, end, begins_element=True, is_prose=False, header=above)
             return
         spans = sentence_spans(element.text) if is_prose else _line_spans(element.text)
-        header = self._header(element, budget)
+        header = above or self._header(element, budget)
         for position, (a, b) in enumerate(spans):
-            limit = budget - (self._count(header) if header and position else 0)
+            limit = budget - (self._count(header) if header and (above or position) else 0)
             for piece, (c, d) in enumerate(self._short(start + a, start + b, limit)):
                 yield _Unit(
                     c,
                     d,
                     begins_element=position == 0 and piece == 0,
                     is_prose=is_prose,
-                    header=header if position else "",
+                    header=header if above or position else "",
                 )
+
+    def _header_above(self, number: int, budget: int) -> str:
+        """The header of a table that goes on here from the page before, if it is not said again."""
+        elements = self._layout.elements
+        here = elements[number]
+        while here.kind is ElementKind.TABLE and not here.has_header and number:
+            number -= 1
+            before = elements[number]
+            is_next_page = (before.page or 0) + 1 == here.page
+            if before.kind is not ElementKind.TABLE or not is_next_page:
+                return ""
+            if _columns(before) != _columns(here):
+                return ""
+            if before.has_header:
+                return self._header(before, budget)
+            here = before
+        return ""
 
     def _header(self, element: Element, budget: int) -> str:
         """The first row of a table that names its columns, if repeating it leaves room."""
@@ -639,6 +660,10 @@ class _Packer:
             tokens=count,
         )
         return draft, end
+
+
+def _columns(table: Element) -> int:
+    return table.text.partition("\n")[0].count(CELL_SEPARATOR.rstrip())
 
 
 def _halve(units: list[_Unit], position: int, layout: _Layout) -> None:

@@ -150,6 +150,8 @@ def passage_text(*, heading_path: str, text: str) -> str:
 
 
 HEADING_SEPARATOR = " › "
+# Between the cells of a table's row.
+CELL_SEPARATOR = " | "
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,8 @@ import re
 from collections.abc import Sequence
 
 from ingestion.parsing.cleaning import one_line
-from ingestion.types import Element, ElementKind
+from ingestion.types import CELL_SEPARATOR, Element, ElementKind
 
-CELL_SEPARATOR = " | "
 _NUMBER = re.compile(r"[-+−–]?[\W_]*\d[\d.,:/\s%-]*[\W_]*")
 
 

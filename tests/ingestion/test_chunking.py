@@ -219,6 +219,24 @@ def test_a_split_table_repeats_its_header_and_never_cuts_a_row() -> None:
     assert "Place" not in spanned(parts, chunks[1])
 
 
+def test_a_table_that_goes_on_over_the_page_repeats_the_header_of_its_beginning() -> None:
+    def table(page: int, first: int, *, header: str = "") -> Element:
+        rows = [f"Tower {n} | {n} metres" for n in range(first, first + 20)]
+        text = "\n".join([header, *rows] if header else rows)
+        return Element(TABLE, text, page=page, has_header=bool(header))
+
+    header = "Tower | Height"
+    tables = [table(1, 0, header=header), table(2, 20), table(3, 40)]
+    _, chunks = chunked(tables, pages=3, max_tokens=64, overlap=0)
+    assert len(chunks) > 5
+    assert all(draft.text.startswith(f"{header}\n") for draft in chunks)
+    assert all(draft.tokens <= 64 for draft in chunks)
+
+    other = Element(TABLE, "a | b | c\n1 | 2 | 3", page=4)
+    _, chunks = chunked([*tables, other, table(5, 90)], pages=5, max_tokens=64, overlap=0)
+    assert not chunks[-1].text.startswith(header)
+
+
 def test_a_table_without_header_repeats_nothing() -> None:
     rows = [f"row {n} | {n}.5 kg | {n} euros" for n in range(80)]
     _, chunks = chunked([Element(TABLE, "\n".join(rows))])
