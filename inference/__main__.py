@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging.config
 import os
+import sys
 
 import uvicorn
 
@@ -42,10 +43,15 @@ def main() -> None:
     tracing.become("inference")
 
     from inference.models import Models
+    from inference.precision import Options
     from inference.server import create_app
 
+    try:
+        asked = Options.from_environment(os.environ)
+    except ValueError as exc:
+        sys.exit(str(exc))
     uvicorn.run(
-        create_app(Models(embedding_model, reranker)),
+        create_app(Models(embedding_model, reranker, asked)),
         host=options.host,
         port=options.port,
         log_level="warning",

@@ -15,6 +15,7 @@ from inference.devices import unused_gpu
 from inference.errors import ModelLoading, NoModel
 from inference.hosted import HostedReranker, service_of
 from inference.models_on_disk import DEFAULT_EMBEDDER
+from inference.precision import Options
 from inference.types import LOADING
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Models:
 
     embedding_model: str
     reranker_model: str
+    options: Options = field(default_factory=Options)
     embedder: Slot[Embedder] = field(default_factory=Slot)
     reranker: Slot[Reranker | HostedReranker] = field(default_factory=Slot)
     unused_gpu: str = ""
@@ -83,10 +85,10 @@ class Models:
         self.under_way = {"embedder": self.embedding_model}
         self.embedder = _loaded("embedder", lambda: load_embedder(self.embedding_model))
         self.under_way = {"reranker": choice.name}
-        reranker = _loaded("reranker", lambda: _reranker(choice))
+        reranker = _loaded("reranker", lambda: _reranker(choice, self.options))
         if reranker.engine is None and choice.why and choice.name != BUNDLED:
             why = f"picked by itself, as {choice.name} could not be used: {reranker.reason}"
-            reranker = _loaded("reranker", lambda: _reranker(Choice(BUNDLED, why)))
+            reranker = _loaded("reranker", lambda: _reranker(Choice(BUNDLED, why), self.options))
         self.reranker = reranker
 
 
@@ -98,12 +100,16 @@ def _choice(wanted: str) -> Choice:
     return choose(wanted, has_cuda=torch.cuda.is_available())
 
 
-def _reranker(choice: Choice) -> Reranker | HostedReranker:
+def _reranker(choice: Choice, options: Options) -> Reranker | HostedReranker:
     if service_of(choice.name):
         return HostedReranker(choice.name)
     from inference.engines import load_reranker
 
-    return load_reranker(choice.name, chosen=choice.why)
+    loaded = load_reranker(choice.name, chosen=choice.why, options=options)
+    if loaded.described.dtype_refused:
+        told = loaded.described
+        logger.warning("the reranker computes in %s: %s", told.dtype, told.dtype_refused)
+    return loaded
 
 
 def _is_local(name: str) -> bool:

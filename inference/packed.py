@@ -16,12 +16,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from torch.nn import functional
 
+from inference.eight_bits import EightBitLinear
+
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
 # Families, and whether their positions are counted from behind the padding's id.
@@ -32,24 +36,68 @@ CORE_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
+class Cuts:
+    """Where texts lie in a pack: `ends` (n + 1,) int32 from 0 on the device, and on the host the
+    lengths of the n texts and the most that any of them can have."""
+
+    ends: Tensor
+    lengths: Sequence[int]
+    longest: int
+
+
+# (query, key, value) of (t, heads, width) each, the tokens asked for, and those they look at.
+Attention = Callable[["Tensor", "Tensor", "Tensor", Cuts, Cuts], "Tensor"]
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
-    """Texts end to end: token ids and types (t,), and how many tokens each text has, (n,)."""
+    """Texts end to end: ids, types and places in their text (from 0) of all tokens, each (t,).
+
+    All that kernels need is on the device before the first of them: none waits for the host.
+    """
 
     ids: Tensor
     types: Tensor
-    lengths: Sequence[int]
+    places: Tensor
+    cuts: Cuts
 
-    def offsets(self) -> Tensor:
-        """Where each text begins, and where the last one ends: (n + 1,) int32."""
-        lengths = torch.tensor([0, *self.lengths], device=self.ids.device)
-        return lengths.cumsum(0).to(torch.int32)
+    @classmethod
+    def of(cls, ids: Sequence[ArrayLike], types: Sequence[ArrayLike], device: str = "cpu") -> Self:
+        """Lay n texts end to end."""
+        lengths = [np.size(text) for text in ids]
+        ends = np.cumsum([0, *lengths])
+        places = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
 
-    def places(self) -> Tensor:
-        """The place of each token in its text, (t,) from 0."""
-        begins = torch.repeat_interleave(
-            self.offsets()[:-1].long(), torch.tensor(self.lengths, device=self.ids.device)
-        )
-        return torch.arange(len(self.ids), device=self.ids.device) - begins
+        def there(values: NDArray[np.integer[Any]]) -> Tensor:
+            return torch.from_numpy(values).to(device, non_blocking=True)
+
+        cuts = Cuts(there(ends.astype(np.int32)), lengths, max(lengths))
+        flat = [np.concatenate(rows).astype(np.int64, copy=False) for rows in (ids, types)]
+        return cls(there(flat[0]), there(flat[1]), there(places), cuts)
+
+    def padded(self, *, tokens: int, texts: int, longest: int) -> Self:
+        """The same with so many tokens and texts, the last ones without meaning.
+
+        Args:
+            tokens, texts: no fewer than there are, and texts for the tokens that are added.
+            longest: what no text exceeds.
+        """
+        more = tokens - len(self.ids)
+        added = [min(longest, more - begin) for begin in range(0, more, longest)]
+        added += [0] * (texts - len(self.cuts.lengths) - len(added))
+        lengths = [*self.cuts.lengths, *added]
+
+        def filled(values: Tensor) -> Tensor:
+            return functional.pad(values, (0, more))
+
+        ends = torch.from_numpy(np.cumsum([0, *lengths]).astype(np.int32)).to(self.ids.device)
+        cuts = Cuts(ends, lengths, longest)
+        return type(self)(filled(self.ids), filled(self.types), filled(self.places), cuts)
+
+    @property
+    def firsts(self) -> Tensor:
+        """The number of each text's first token, (n,); of an empty one, any token."""
+        return self.cuts.ends[:-1].long().clamp(max=len(self.ids) - 1)
 
 
 def is_packable(model: Any) -> bool:
@@ -70,8 +118,12 @@ class PackedEncoder:
     of which the model's are views.
     """
 
-    def __init__(self, model: Any) -> None:
-        """Take over an encoder (such as BertModel) for which `is_packable` holds."""
+    def __init__(self, model: Any, *, attention: Attention | None = None) -> None:
+        """Take over an encoder (such as BertModel) for which `is_packable` holds.
+
+        Args:
+            attention: in place of the quickest one there is.
+        """
         self._model = model
         config = model.config
         self._heads, self._width = config.num_attention_heads, config.hidden_size
@@ -79,68 +131,62 @@ class PackedEncoder:
         self._first_place = config.pad_token_id + 1 if behind else 0
         self._layers = list(model.encoder.layer)
         self._joined = [_join(layer.attention.self) for layer in self._layers]
+        self._attention = attention or _attention
+        self._behind_attention = _behind_attention
+
+    def compile(self, backend: str = "inductor") -> None:
+        """Let what follows attention in each layer become fewer kernels, at the first use."""
+        self._behind_attention = torch.compile(_behind_attention, dynamic=True, backend=backend)
 
     def states(self, pack: Pack, *, first_only: bool = False) -> Tensor:
         """Last states (t, d) of all tokens; of each text's first token alone, (n, d)."""
-        offsets = pack.offsets()
         hidden = self._embedded(pack)
         for number, (layer, joined) in enumerate(zip(self._layers, self._joined, strict=True)):
             last = first_only and number == len(self._layers) - 1
-            hidden = self._layer(layer, joined, hidden, offsets, pack.lengths, first_only=last)
+            asked, attended = (self._firsts if last else self._all)(joined, hidden, pack)
+            hidden = self._behind_attention(layer, attended, asked)
         return hidden
 
     def _embedded(self, pack: Pack) -> Tensor:
         parts = self._model.embeddings
         hidden = parts.word_embeddings(pack.ids) + parts.token_type_embeddings(pack.types)
-        hidden = hidden + parts.position_embeddings(pack.places() + self._first_place)
+        hidden = hidden + parts.position_embeddings(pack.places + self._first_place)
         found: Tensor = parts.LayerNorm(hidden)
         return found
 
-    def _layer(
-        self,
-        layer: Any,
-        joined: tuple[Tensor, Tensor],
-        hidden: Tensor,
-        offsets: Tensor,
-        lengths: Sequence[int],
-        *,
-        first_only: bool,
-    ) -> Tensor:
-        weight, bias = joined
-        firsts = offsets[:-1].long()
+    def _all(self, joined: _Linear, hidden: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
+        """All tokens, and what each of them sees of its text."""
+        query, key, value = joined(hidden).chunk(3, dim=1)
+        return hidden, self._attend(query, key, value, pack.cuts, pack.cuts)
+
+    def _firsts(self, joined: _Linear, hidden: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
+        """The first token of each text, and what it sees."""
+        asked = hidden[pack.firsts]
+        query = joined.rows(0, self._width)(asked)
+        key, value = joined.rows(self._width, 3 * self._width)(hidden).chunk(2, dim=1)
+        texts = len(asked)
+        ends = torch.arange(texts + 1, dtype=torch.int32, device=asked.device)
+        return asked, self._attend(query, key, value, Cuts(ends, [1] * texts, 1), pack.cuts)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, asked: Cuts, read: Cuts) -> Tensor:
         split = (-1, self._heads, self._width // self._heads)
-        if first_only:
-            asked = hidden[firsts]
-            query = functional.linear(asked, weight[: self._width], bias[: self._width])
-            others = functional.linear(hidden, weight[self._width :], bias[self._width :])
-            key, value = others.chunk(2, dim=1)
-            lengths_asked = [1] * len(lengths)
-        else:
-            asked = hidden
-            query, key, value = functional.linear(hidden, weight, bias).chunk(3, dim=1)
-            lengths_asked = list(lengths)
-        attended = _attention(
-            query.reshape(split), key.reshape(split), value.reshape(split), lengths_asked, lengths
-        ).reshape(-1, self._width)
-        output, feed = layer.attention.output, layer.output
-        hidden = output.LayerNorm(output.dense(attended) + asked)
-        inner = functional.gelu(layer.intermediate.dense(hidden))
-        found: Tensor = feed.LayerNorm(feed.dense(inner) + hidden)
-        return found
+        found = self._attention(
+            query.reshape(split), key.reshape(split), value.reshape(split), asked, read
+        )
+        return found.reshape(-1, self._width)
 
 
 class PackedClassifier:
     """A sequence-classification model with one output: packs in, logits out."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, attention: Attention | None = None) -> None:
         """Take over a model (such as BertForSequenceClassification)."""
-        encoder = model.base_model
-        self._encoder, self._model = PackedEncoder(encoder), model
-        self._pooler = getattr(encoder, "pooler", None)
+        self.encoder, self._model = PackedEncoder(model.base_model, attention=attention), model
+        self._pooler = getattr(model.base_model, "pooler", None)
 
     def logits(self, pack: Pack) -> Tensor:
         """Logits (n,) of the n texts."""
-        firsts = self._encoder.states(pack, first_only=True).unsqueeze(1)
+        firsts = self.encoder.states(pack, first_only=True).unsqueeze(1)
         pooled = firsts if self._pooler is None else self._pooler(firsts)
         found: Tensor = self._model.classifier(pooled)
         return found.reshape(-1)
@@ -180,35 +226,56 @@ class Cores:
         return list(self._pool.map(alone, packs))
 
 
-def _join(attention: Any) -> tuple[Tensor, Tensor]:
-    """The weights (3d, d) and biases (3d,) of query, key and value; the parts become views."""
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    """A linear layer by its weights (outputs, inputs) and biases (outputs,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, states: Tensor) -> Tensor:
+        return functional.linear(states, self.weight, self.bias)
+
+    def rows(self, begin: int, end: int) -> Self:
+        """The layer of some of its outputs."""
+        return type(self)(self.weight[begin:end], self.bias[begin:end])
+
+
+def _join(attention: Any) -> Any:
+    """Query, key and value as one layer of 3d outputs; the parts become views of it."""
     parts = (attention.query, attention.key, attention.value)
+    if isinstance(parts[0], EightBitLinear):
+        return type(parts[0]).joined(parts)
     weight = torch.cat([part.weight.detach() for part in parts])
     bias = torch.cat([part.bias.detach() for part in parts])
     for part, own_weight, own_bias in zip(parts, weight.chunk(3), bias.chunk(3), strict=True):
         part.weight.data, part.bias.data = own_weight, own_bias
-    return weight, bias
+    return _Linear(weight, bias)
 
 
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    asked: Sequence[int],
-    lengths: Sequence[int],
-) -> Tensor:
-    """Attention (t, heads, d) of `asked` tokens of each text to its `lengths` tokens."""
+def _behind_attention(layer: Any, attended: Tensor, asked: Tensor) -> Tensor:
+    """The rest of a layer, for the tokens that were asked for."""
+    output, feed = layer.attention.output, layer.output
+    hidden = output.LayerNorm(output.dense(attended) + asked)
+    inner = functional.gelu(layer.intermediate.dense(hidden))
+    found: Tensor = feed.LayerNorm(feed.dense(inner) + hidden)
+    return found
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, asked: Cuts, read: Cuts) -> Tensor:
+    """What the tokens asked for see of their texts, (t, heads, width)."""
     if query.is_cuda and query.dtype in HALVES:
         from torch.nn.attention.varlen import varlen_attn
 
-        ends = [
-            torch.tensor([0, *counts], device=query.device).cumsum(0).to(torch.int32)
-            for counts in (asked, lengths)
-        ]
-        found: Tensor = varlen_attn(query, key, value, *ends, max(asked), max(lengths))
+        found: Tensor = varlen_attn(
+            query, key, value, asked.ends, read.ends, asked.longest, read.longest
+        )
         return found
     texts = zip(
-        query.split(list(asked)), key.split(list(lengths)), value.split(list(lengths)), strict=True
+        query.split(list(asked.lengths)),
+        key.split(list(read.lengths)),
+        value.split(list(read.lengths)),
+        strict=True,
     )
     return torch.cat(
         [

@@ -57,7 +57,8 @@ class ModelInfo:
     special tokens. `dimension` is 0 for a reranker. `tokens_per_second` is the speed that
     the server measured of late, 0 where it has not: what a time budget is turned into.
     languages: those a reranker was trained on, by ISO 639 code; empty where not known.
-    chosen: why it was picked, where nobody named it; one clause.
+    chosen: why it was picked, where nobody named it; one clause. dtype_refused: why it does not
+    compute in the type that was asked for; one clause, empty where it does.
     """
 
     model_id: str
@@ -70,6 +71,7 @@ class ModelInfo:
     calibration: Calibration = Calibration()
     languages: tuple[str, ...] = ()
     chosen: str = ""
+    dtype_refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)

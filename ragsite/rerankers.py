@@ -25,6 +25,8 @@ class Measured:
     """Answers that one model reranked: how many, on which device, and the stage's milliseconds.
 
     ms_p95: the nearest-rank 95th percentile. passages: the median that was read for one answer.
+    remembered: of all their passages the share that had been scored for the same question before,
+    0 to 1: how often the score cache hits.
     """
 
     model: str
@@ -33,6 +35,12 @@ class Measured:
     ms_p50: float
     ms_p95: float
     passages: float
+    remembered: float = 0.0
+
+    @property
+    def remembered_percent(self) -> float:
+        """0 to 100."""
+        return 100 * self.remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +76,16 @@ def measured() -> list[Measured]:
         .order_by("-pk")
         .values_list("trace__rerank", "trace__stage_timings_ms")[:LATEST]
     )
-    found: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
+    found: dict[tuple[str, str], list[tuple[float, int, int]]] = defaultdict(list)
     for report, times in rows:
         if report and report.get("reranked") and "rerank" in (times or {}):
             key = (str(report["model"]), str(report.get("device") or ""))
-            found[key].append((float(times["rerank"]), int(report["reranked"])))
+            counts = int(report["reranked"]), int(report.get("remembered") or 0)
+            found[key].append((float(times["rerank"]), *counts))
     lines = []
     for (model, device), pairs in found.items():
-        ms = sorted(one for one, _ in pairs)
+        ms = sorted(one for one, *_ in pairs)
+        read = [count for _, count, _ in pairs]
         lines.append(
             Measured(
                 model,
@@ -83,7 +93,8 @@ def measured() -> list[Measured]:
                 answers=len(ms),
                 ms_p50=statistics.median(ms),
                 ms_p95=ms[-(-95 * len(ms) // 100) - 1],
-                passages=statistics.median(count for _, count in pairs),
+                passages=statistics.median(read),
+                remembered=sum(count for *_, count in pairs) / sum(read),
             )
         )
     return sorted(lines, key=lambda line: -line.answers)

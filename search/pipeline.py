@@ -428,6 +428,7 @@ def _rerank(
         model=model.model_id if model else "",
         device=model.device if model else "",
         chosen=model.chosen if model else "",
+        dtype=model.dtype if model else "",
         place_weight=calibration.place,
         threshold=calibration.threshold
         if run.settings.threshold is None

@@ -140,6 +140,7 @@ def summary_line(trace: Trace) -> str:
     parts = [f"{len(trace.candidates)} candidates", f"{in_pool} in the pool"]
     if report.reranked:
         where = f" on {report.device}" if report.device else ""
+        where += f" in {report.dtype}" if where and report.dtype else ""
         why = f" ({report.chosen})" if report.chosen else ""
         parts.append(f"{report.reranked} reranked{where} by {report.model or 'a reranker'}{why}")
         if report.remembered:

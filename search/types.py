@@ -146,6 +146,7 @@ class RerankReport:
     reranker decided alone. threshold: the relevance below which this reranker's best passage is
     doubtful; None where that was not measured. chosen: why it was this reranker, where nobody
     named one. remembered: of those reranked, how many had been scored for this question before.
+    dtype: in which the reranker computed.
     """
 
     candidates: int = 0
@@ -157,6 +158,7 @@ class RerankReport:
     remembered: int = 0
     place_weight: float = 0.0
     threshold: float | None = None
+    dtype: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,16 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from inference.packed import Cores, Pack, PackedClassifier, PackedEncoder, is_packable
+from inference.graphs import to_next_size
+from inference.packed import (
+    Cores,
+    Cuts,
+    Pack,
+    PackedClassifier,
+    PackedEncoder,
+    _attention,
+    is_packable,
+)
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 200,
@@ -49,7 +59,7 @@ def texts(model: Any) -> list[torch.Tensor]:
 
 def packed(texts: list[torch.Tensor], types: list[torch.Tensor] | None = None) -> Pack:
     types = types or [torch.zeros_like(text) for text in texts]
-    return Pack(torch.cat(texts), torch.cat(types), [len(text) for text in texts])
+    return Pack.of([text.tolist() for text in texts], [text.tolist() for text in types])
 
 
 def padded(model: Any, texts: list[torch.Tensor], **more: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -120,3 +130,82 @@ def test_every_text_goes_to_one_core(lengths: list[int]) -> None:
         [packed([torch.tensor([n]) for n in share]) for share in shares],
     )
     assert [int(total) for total in found] == [sum(share) for share in shares]
+
+
+def by_offsets(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, asked: Cuts, read: Cuts
+) -> torch.Tensor:
+    """What the kernel of `torch.nn.attention.varlen` is documented to give, from the same values:
+    the offsets alone say where texts lie."""
+    found = torch.zeros_like(query)
+    ends = zip(asked.ends.tolist(), asked.ends.tolist()[1:], strict=False)
+    others = zip(read.ends.tolist(), read.ends.tolist()[1:], strict=False)
+    for (begin, end), (other_begin, other_end) in zip(ends, others, strict=True):
+        assert end - begin <= asked.longest
+        assert other_end - other_begin <= read.longest
+        scores = torch.einsum(
+            "qhd,khd->hqk", query[begin:end], key[other_begin:other_end]
+        ) / math.sqrt(query.shape[-1])
+        found[begin:end] = torch.einsum(
+            "hqk,khd->qhd", scores.softmax(-1), value[other_begin:other_end]
+        )
+    return found
+
+
+def test_what_the_kernel_of_a_gpu_is_told_gives_the_logits_of_the_model(
+    model: Any, texts: list[torch.Tensor]
+) -> None:
+    with torch.inference_mode():
+        wanted = model(**padded(model, texts)).logits.reshape(-1)
+        found = PackedClassifier(model, attention=by_offsets).logits(packed(texts))
+
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-5)
+
+
+def test_texts_without_meaning_beside_them_change_nothing(
+    model: Any, texts: list[torch.Tensor]
+) -> None:
+    pack = packed(texts)
+    with torch.inference_mode():
+        wanted = PackedClassifier(model).logits(pack)
+        filled = to_next_size(pack, longest=60)
+        found = PackedClassifier(model, attention=by_offsets).logits(filled)
+
+    assert (len(filled.ids), len(filled.cuts.lengths)) == (1024, 32)
+    assert max(filled.cuts.lengths) == 60
+    np.testing.assert_allclose(found[: len(texts)].numpy(), wanted.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["bert"], indirect=True)
+def test_layers_that_are_compiled_give_the_same_and_are_compiled_once(
+    model: Any, texts: list[torch.Tensor]
+) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    classifier = PackedClassifier(model)
+    classifier.encoder.compile(backend="aot_eager")
+    with torch.inference_mode():
+        for some in (texts, texts[:2], texts[1:]):
+            wanted = model(**padded(model, some)).logits.reshape(-1)
+            found = classifier.logits(packed(some))
+            np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-5)
+
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2
+
+
+def test_the_kernel_of_a_gpu_takes_what_it_is_given() -> None:
+    """Its shapes and types, without a GPU: nothing is computed."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+
+        def empty(tokens: int) -> torch.Tensor:
+            return torch.empty(tokens, 4, 16, device="cuda", dtype=torch.bfloat16)
+
+        ends = torch.zeros(3, device="cuda", dtype=torch.int32)
+        read = Cuts(ends, [20, 40], 40)
+        whole = _attention(empty(60), empty(60), empty(60), read, read)
+        firsts = _attention(empty(2), empty(60), empty(60), Cuts(ends, [1, 1], 1), read)
+
+    assert (whole.shape, firsts.shape) == ((60, 4, 16), (2, 4, 16))
+    assert str(whole.device) == "cuda:0"

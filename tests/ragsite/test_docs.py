@@ -2,7 +2,7 @@
 
 import re
 
-from inference import devices, layerwise, remote_code
+from inference import devices, layerwise, precision, remote_code
 from ragsite.processes import ROOT
 from telemetry import tracing
 
@@ -17,6 +17,7 @@ def test_every_variable_is_documented_and_every_documented_variable_is_read() ->
     read |= {"DATA_DIR", tracing.ENDPOINT, layerwise.SETTING, remote_code.SETTING}
     read |= {devices.MEMORY_SETTING}
     read.add("FORWARDED_ALLOW_IPS")  # by uvicorn
+    read |= {precision.DTYPE_SETTING, precision.SPEEDUPS_SETTING}
     rows = ROW.findall((ROOT / "docs" / "configuration.md").read_text())
     named = {name for row in rows for name in re.findall(r"[A-Z_]+", row)}
     documented = {name for name in named if not HOSTED.match(name)}

@@ -210,8 +210,8 @@ def test_the_overview_renders_while_redis_is_away_and_where_nothing_was_asked(
 # --- the rerankers ---------------------------------------------------------------------
 
 
-def reranked(model: str, ms: float, *, reranked: int = 40) -> dict[str, Any]:
-    report = {"model": model, "device": "cpu", "reranked": reranked}
+def reranked(model: str, ms: float, *, reranked: int = 40, remembered: int = 0) -> dict[str, Any]:
+    report = {"model": model, "device": "cpu", "reranked": reranked, "remembered": remembered}
     return {"rerank": report, "stage_timings_ms": {"rerank": ms}}
 
 
@@ -220,7 +220,8 @@ def test_the_time_of_the_rerank_is_told_for_each_model_that_was_used(
 ) -> None:
     for ms in range(1, 21):
         turn(conversation, "q", trace=reranked("bundled", 10.0 * ms))
-    turn(conversation, "q", trace=reranked("other", 7.0, reranked=3))
+    turn(conversation, "q", trace=reranked("other", 7.0, reranked=3, remembered=3))
+    turn(conversation, "q", trace=reranked("other", 7.0, reranked=5))
     turn(conversation, "not reranked", trace=reranked("bundled", 9000.0, reranked=0))
     turn(conversation, "without a trace")
 
@@ -228,7 +229,8 @@ def test_the_time_of_the_rerank_is_told_for_each_model_that_was_used(
 
     assert (first.model, first.device, first.answers) == ("bundled", "cpu", 20)
     assert (first.ms_p50, first.ms_p95, first.passages) == (105.0, 190.0, 40)
-    assert (second.model, second.answers, second.ms_p50, second.ms_p95) == ("other", 1, 7.0, 7.0)
+    assert (second.model, second.answers, second.ms_p50, second.ms_p95) == ("other", 2, 7.0, 7.0)
+    assert (first.remembered, second.remembered) == (0, 3 / 8)
 
 
 def test_the_reranker_in_use_is_marked_in_the_catalogue(

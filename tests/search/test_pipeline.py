@@ -81,7 +81,8 @@ def test_the_passage_that_answers_comes_first_with_its_whole_journey(
     assert best.relevance > 0.9
     assert trace.degraded == []
     assert trace.rerank.candidates == trace.rerank.reranked == len(trace.candidates)
-    assert (trace.rerank.model, trace.rerank.device) == ("overlap", "cuda")
+    told = trace.rerank
+    assert (told.model, told.device, told.dtype) == ("overlap", "cuda", "float32")
 
 
 def test_the_reranker_has_the_last_word(filled: Library, corpus: Corpus) -> None:

@@ -1,0 +1,151 @@
+"""Types that a reranker computes in: eight bits against float32, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from inference.eight_bits import EightBitLinear, Float8Linear, Int8Linear, convert
+from inference.engines import load_reranker
+from inference.precision import FLOAT8, INT8, Options, unfit
+from inference.trial import overlap, sample
+
+EIGHT = pytest.mark.parametrize("kind", [Int8Linear, Float8Linear])
+
+
+@pytest.fixture
+def linear() -> nn.Linear:
+    torch.manual_seed(5)
+    return nn.Linear(64, 48)
+
+
+@EIGHT
+def test_a_layer_in_eight_bits_is_nearly_the_layer(
+    kind: type[EightBitLinear], linear: nn.Linear
+) -> None:
+    states = torch.randn(2, 30, 64)
+    with torch.inference_mode():
+        wanted, found = linear(states), kind(linear)(states)
+
+    assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
+    error = float((found - wanted).norm() / wanted.norm())
+    assert error < (0.01 if kind is Int8Linear else 0.06)
+
+
+@EIGHT
+def test_what_shares_a_batch_changes_nothing(kind: type[EightBitLinear], linear: nn.Linear) -> None:
+    layer = kind(linear)
+    row, others = torch.randn(1, 64), 50 * torch.randn(20, 64)
+    with torch.inference_mode():
+        alone, among = layer(row), layer(torch.cat([others, row]))[-1:]
+
+    assert torch.equal(alone, among)
+
+
+@EIGHT
+def test_layers_that_read_the_same_are_one_and_can_be_taken_apart(
+    kind: type[EightBitLinear],
+) -> None:
+    parts = [kind(nn.Linear(64, 32)) for _ in range(3)]
+    states = torch.randn(9, 64)
+    with torch.inference_mode():
+        wanted = torch.cat([part(states) for part in parts], dim=1)
+        joined = kind.joined(parts)
+        found = [joined(states), joined.rows(32, 96)(states), parts[1](states)]
+
+    assert torch.equal(found[0], wanted)
+    assert torch.equal(found[1], wanted[:, 32:])
+    assert torch.equal(found[2], wanted[:, 32:64])
+    assert parts[1].weight.data_ptr() == joined.weight[32:].data_ptr()  # held once
+
+
+def test_the_head_stays_as_it_is(cross_encoder: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    network = AutoModelForSequenceClassification.from_pretrained(cross_encoder)
+    layers = len(network.bert.encoder.layer)
+
+    assert convert(network, INT8) == 6 * layers
+    assert type(network.classifier) is nn.Linear
+    assert type(network.bert.pooler.dense) is nn.Linear
+
+
+def test_packs_are_computed_in_eight_bits(cross_encoder: Path) -> None:
+    exact = load_reranker(str(cross_encoder))
+    quick = load_reranker(str(cross_encoder))
+    convert(quick.model[0].auto_model, INT8)
+    quick._packed = quick._on_packs()
+    pairs = exact.encode("Which engine?", ["a copper engine", "a garden", "the harbour " * 40])
+
+    found, wanted = quick.compute(pairs), exact.compute(pairs)
+
+    assert isinstance(quick.model[0].auto_model.bert.encoder.layer[0].output.dense, Int8Linear)
+    assert 0 < np.abs(found - wanted).max() < 0.1 * np.ptp(wanted)
+
+
+def test_eight_bits_that_change_the_order_are_refused_and_the_scores_stay(
+    cross_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = load_reranker(str(cross_encoder))
+    monkeypatch.setattr(Int8Linear, "largest", 1.0)  # of 256 values three are left
+
+    found = load_reranker(str(cross_encoder), options=Options(INT8))
+
+    assert found.info.dtype == "float32"
+    assert found.info.dtype_refused.startswith("int8 was asked for: of the first ten")
+    pairs = exact.encode("Which engine?", ["a copper engine", "a garden"])
+    assert np.array_equal(found.compute(pairs), exact.compute(pairs))
+
+
+def test_the_trial_counts_the_first_ten(cross_encoder: Path) -> None:
+    engine = load_reranker(str(cross_encoder))
+    questions, passages = sample()
+
+    class Reversed:
+        def encode(self, *given: Any) -> Any:
+            return engine.encode(*given)
+
+        def compute(self, batch: Any) -> Any:
+            return -engine.compute(batch)
+
+    few = questions[:2]
+    assert (len(questions), len(passages)) == (12, 40)
+    assert overlap(engine, engine, few, passages) == 1.0
+    assert overlap(engine, Reversed(), few, passages) == 0.0  # type: ignore[arg-type]
+    assert overlap(engine, Reversed(), few, passages[:15]) == 0.5  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "compares_states", "why"),
+    [
+        ("auto", "cpu", False, ""),
+        ("float32", "cpu", True, ""),
+        (INT8, "cpu", True, ""),
+        ("bfloat16", "cpu", False, "many times slower"),
+        (FLOAT8, "cpu", False, "needs a GPU"),
+        (INT8, "cuda", False, "on a GPU there is float8"),
+        ("float16", "cuda", False, ""),
+        ("float16", "cuda", True, "in float32"),
+    ],
+)
+def test_what_a_device_cannot_do_is_refused_with_the_reason(
+    dtype: str, device: str, compares_states: bool, why: str
+) -> None:
+    found = unfit(dtype, device=device, compares_states=compares_states)
+
+    assert why in found
+    assert bool(found) == bool(why)
+
+
+def test_settings_that_do_not_exist_are_refused() -> None:
+    assert Options.from_environment({}) == Options("auto", ())
+    asked = {"RERANKER_DTYPE": " INT8", "RERANKER_SPEEDUPS": "compile, graphs"}
+    assert Options.from_environment(asked) == Options("int8", ("compile", "graphs"))
+    for name in ("RERANKER_DTYPE", "RERANKER_SPEEDUPS"):
+        with pytest.raises(ValueError, match=f"^{name} .*, not fast.$"):
+            Options.from_environment({name: "fast"})
