@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
+from typing import TYPE_CHECKING
 
 from ingestion import rebuild
-from ingestion.models import Chunk, Corpus, IndexGeneration
+from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 from ingestion.types import HEADING_SEPARATOR
+from search.models import Judgement
 from search.pipeline import SearchServices, retrieve
 from search.types import RetrievalSettings, Trace
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
 
 DEPTH = 10
 _HEADINGS_READ = 300
@@ -26,6 +31,10 @@ class Question:
 
     text: str
     document: str = ""
+
+    def __str__(self) -> str:
+        """As `parse_questions` reads it."""
+        return f"{self.text} => {self.document}" if self.document else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,26 @@ def compare(
         first, second = [row[1] for row in judged], [row[2] for row in judged]
         measured = (_measured(first), _measured(second))
     return Comparison((rebuild.facts(live), rebuild.facts(other)), rows, measured)
+
+
+def judged_questions(corpus: Corpus, *, reader: User | AnonymousUser, count: int) -> list[Question]:
+    """The corpus's own evaluation set: questions with a document that somebody called relevant.
+
+    Args:
+        corpus: one that the reader may see.
+        reader: whose judgements these are, or who may see them.
+        count: how many at most, the latest first.
+    """
+    judged = Judgement.objects.readable_by(reader).filter(
+        corpus=corpus, grade__gt=0, document__in=Document.objects.searchable()
+    )
+    rows = judged.order_by("-changed_at", "-pk").values_list("question", "document__name")
+    found: dict[str, str] = {}
+    for text, document in rows.iterator(chunk_size=100):
+        found.setdefault(" ".join(text.split()), document)
+        if len(found) == count:
+            break
+    return [Question(text, document) for text, document in found.items()]
 
 
 def sample_questions(corpus: Corpus, *, count: int = 4) -> list[Question]:

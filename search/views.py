@@ -39,7 +39,8 @@ def compare(request: HttpRequest, corpus_id: int) -> HttpResponse:
             questions = []
     else:
         questions = []
-        text = "\n".join(question.text for question in comparison.sample_questions(corpus))
+        begin = comparison.judged_questions(corpus, reader=request.user, count=MAX_QUESTIONS)
+        text = "\n".join(map(str, begin or comparison.sample_questions(corpus)))
     found = comparison.compare(
         live, other, questions, settings=retrieval_settings([corpus]), services=search_services()
     )

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.test import Client
 
 from ingestion import nudges
-from ingestion.models import Corpus, IndexGeneration
+from ingestion.models import Chunk, Corpus, IndexGeneration
 from search.management.commands.rebuild import Command
+from search.models import Judgement, digest_of
 from tests.ingestion.test_rebuild import ready
 
 pytestmark = [
@@ -37,8 +39,21 @@ def run(*args: str) -> dict[str, Any]:
     return found
 
 
+def judge(corpus: Corpus, question: str, grade: int) -> None:
+    chunk = Chunk.objects.filter(document__corpus=corpus)[0]
+    Judgement.objects.create(
+        person=corpus.owner,
+        corpus=corpus,
+        document=chunk.document,
+        chunk_id=chunk.pk,
+        question=question,
+        question_sha256=digest_of(question),
+        grade=grade,
+    )
+
+
 def test_a_corpus_is_rebuilt_compared_put_into_use_and_taken_back(
-    corpus: Corpus, tmp_path: Path
+    client: Client, corpus: Corpus, tmp_path: Path
 ) -> None:
     ready(corpus, "The pump has a fan. " * 60)
     questions = tmp_path / "questions.txt"
@@ -55,6 +70,17 @@ def test_a_corpus_is_rebuilt_compared_put_into_use_and_taken_back(
     assert built["comparison"]["measured"]["live"]["questions"] == 1
     assert built["comparison"]["measured"]["building"]["recall"] == 1.0
     assert len(built["comparison"]["questions"]) == 2
+
+    with pytest.raises(CommandError, match="Nobody has judged a passage of this corpus relevant"):
+        run("Papers", "--compare")
+    judge(corpus, "What turns?", Judgement.Grade.RELEVANT)
+    judge(corpus, "What does it cost?", Judgement.Grade.NOT_RELEVANT)
+    judged = run("Papers", "--compare")["comparison"]
+    assert judged["measured"]["live"]["questions"] == 1
+    assert [row["question"] for row in judged["questions"]] == ["What turns?"]
+    client.force_login(corpus.owner)
+    page = client.get(f"/corpora/{corpus.pk}/index/compare/")
+    assert "What turns? =&gt; page.md</textarea>" in page.content.decode()
 
     flipped = run("Papers", "--flip")
     assert flipped["building"] is None

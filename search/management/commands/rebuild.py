@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from ingestion.types import ChunkOptions, Strategy
 from ingestion.waiting import CannotFinish, until_built
 from search import comparison
 from search.conf import retrieval_settings, search_services
+
+# What --compare stands for without a file, and how many questions that asks.
+JUDGED = Path()
+MAX_JUDGED = 200
 
 
 class Command(BaseCommand):
@@ -51,9 +56,11 @@ class Command(BaseCommand):
         parser.add_argument(
             "--compare",
             type=Path,
+            nargs="?",
+            const=JUDGED,
             metavar="FILE",
             help="ask both indexes the questions of a file, one a line; after => the document "
-            "that answers it",
+            "that answers it; without FILE those with a passage that was judged relevant",
         )
         parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
         command_options.add_person(parser)
@@ -96,7 +103,8 @@ class Command(BaseCommand):
         if generation is not None and options["wait"]:
             self._wait(generation, quiet=options["json"])
         if generation is not None and options["compare"]:
-            compared = _compared(corpus, generation, options["compare"])
+            asked = _questions(corpus, options)
+            compared = _compared(corpus, generation, asked)
         if generation is not None and options["flip"]:
             rebuild.flip(generation, without_failed=options["without_failed"])
         return {**_report(corpus), "comparison": compared}
@@ -171,13 +179,27 @@ def _options(corpus: Corpus, options: dict[str, Any], *, site: ChunkOptions) -> 
     return form.options
 
 
-def _compared(corpus: Corpus, generation: IndexGeneration, file: Path) -> dict[str, Any]:
-    live = live_generation(corpus)
-    assert live is not None  # a rebuild needs one
+def _questions(corpus: Corpus, options: dict[str, Any]) -> list[comparison.Question]:
+    file: Path = options["compare"]
+    if file == JUDGED:
+        reader = command_options.person(options)
+        if found := comparison.judged_questions(corpus, reader=reader, count=MAX_JUDGED):
+            return found
+        raise CommandError(
+            "Nobody has judged a passage of this corpus relevant yet. Do that in the chat or the "
+            "inspector, or name a file of questions after --compare."
+        )
     try:
-        questions = comparison.parse_questions(file.read_text())
+        return comparison.parse_questions(file.read_text())
     except (OSError, UnicodeDecodeError) as exc:
         raise CommandError(f"{file} cannot be read: {exc}.") from exc
+
+
+def _compared(
+    corpus: Corpus, generation: IndexGeneration, questions: Sequence[comparison.Question]
+) -> dict[str, Any]:
+    live = live_generation(corpus)
+    assert live is not None  # a rebuild needs one
     found = comparison.compare(
         live,
         generation,
