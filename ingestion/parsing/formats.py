@@ -26,6 +26,7 @@ class Format(StrEnum):
     DOCX = "docx"
     DOC = "doc"
     PPTX = "pptx"
+    PPT = "ppt"
     XLSX = "xlsx"
     XLS = "xls"
     ODT = "odt"
@@ -94,6 +95,7 @@ PARSERS = {
     Format.DOCX: "ingestion.parsing.docx",
     Format.DOC: "ingestion.parsing.doc",
     Format.PPTX: "ingestion.parsing.pptx",
+    Format.PPT: "ingestion.parsing.ppt",
     Format.XLSX: "ingestion.parsing.xlsx",
     Format.XLS: "ingestion.parsing.xls",
     Format.ODT: "ingestion.parsing.odf",
@@ -121,6 +123,7 @@ EXTENSIONS: dict[Format, tuple[str, ...]] = {
     Format.DOCX: (".docx", ".docm", ".dotx", ".dotm"),
     Format.DOC: (".doc",),
     Format.PPTX: (".pptx", ".pptm", ".ppsx", ".ppsm", ".potx"),
+    Format.PPT: (".ppt", ".pps"),
     Format.XLSX: (".xlsx", ".xlsm", ".xltx"),
     Format.XLS: (".xls",),
     Format.ODT: (".odt",),

@@ -29,9 +29,12 @@ _OLE_STREAMS = {
     "EncryptedPackage": None,
     "__properties_version1.0": Format.MSG,
     "WordDocument": Format.DOC,
+    "PowerPoint Document": Format.PPT,
     "Workbook": Format.XLS,
     "Book": Format.XLS,
 }
+# Entries by which a ZIP that is one file can be told from an archive of files.
+_PACKAGES = frozenset({"[content_types].xml", "mimetype", "meta-inf/manifest.mf"})
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 _OPEN_DOCUMENT_KINDS = {
     "text": Format.ODT,
@@ -64,12 +67,13 @@ _MAIL_NAMES = frozenset({".eml", ".mht", ".mhtml", ".emlx"})
 _TEXT_NAMES = frozenset({".txt", ".text", ".log"})
 _PDF_NAMES = frozenset({".pdf"})
 _BINARY_FORMATS = frozenset(
-    {Format.PDF, Format.DOCX, Format.DOC, Format.PPTX, Format.XLSX, Format.XLS, Format.ODT}
+    {Format.PDF, Format.DOCX, Format.DOC, Format.PPTX, Format.PPT, Format.XLSX, Format.XLS}
+    | {Format.ODT}
     | {Format.ODS, Format.ODP, Format.EPUB, Format.MSG, Format.IMAGE, Format.ZIP}
 )
 _BINARY_NAMES = frozenset(name for kind in _BINARY_FORMATS for name in EXTENSIONS[kind])
 _OTHER_BINARY_NAMES = frozenset(
-    {".ppt", ".gz", ".7z", ".rar", ".tar", ".mp3", ".mp4", ".exe", ".heic", ".psd", ".xlsb"}
+    {".gz", ".7z", ".rar", ".tar", ".mp3", ".mp4", ".exe", ".heic", ".psd", ".xlsb"}
 )
 # Programs write web pages and RTF under these names, and offices open them.
 _LENIENT_NAMES = frozenset({".doc", ".xls"})
@@ -133,8 +137,9 @@ def _zip_format(path: Path) -> Format:
     if kind is None:
         if not found.names:
             raise ParseError("a zip of nothing", code="empty")
-        if "META-INF/MANIFEST.MF" in found.names or "xl/workbook.bin" in found.names:
-            raise ParseError("a program, or a binary workbook", code="unsupported")
+        if not _PACKAGES.isdisjoint(name.lower() for name in found.names):
+            # A drawing of Visio, a binary workbook, a program: their parts are no documents.
+            raise ParseError("a package of another kind", code="unsupported")
         return Format.ZIP
     if found.is_encrypted:
         raise ParseError("encrypted entries", code="password")

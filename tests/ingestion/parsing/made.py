@@ -161,6 +161,67 @@ def doc(text: str, *, flags: int = 0) -> bytes:
     return ole({"WordDocument": bytes(header) + text.encode("utf-16-le"), "0Table": listed})
 
 
+def _record(kind: int, content: bytes, *, instance: int = 0, is_container: bool = False) -> bytes:
+    version = instance << 4 | (0xF if is_container else 0)
+    return struct.pack("<HHL", version, kind, len(content)) + content
+
+
+def _said(kind: int, text: str) -> bytes:
+    return _record(0x0F9F, struct.pack("<L", kind)) + _record(0x0FA0, text.encode("utf-16-le"))
+
+
+def ppt(*, token: int = 0xE391C05F) -> bytes:
+    """A presentation of PowerPoint 97: two slides, of which one is hidden, and notes.
+
+    The title stands in the list of the document, the rest in the slides; the first save of the
+    first slide is kept beside the last one.
+    """
+    boxes = _record(0x0FA8, b"Gr\xfc\xdfe vom Turm"), _said(1, "They warn.\rThey guide.")
+    hide = _record(0x03F9, bytes(10) + struct.pack("<HL", 4, 0))
+    slides = [
+        _record(0x03EE, _record(0x040C, b"".join(boxes), is_container=True), is_container=True),
+        _record(0x03EE, hide + _said(4, "Not for the audience"), is_container=True),
+    ]
+    former = _record(0x03EE, _said(4, "Former words"), is_container=True)
+    notes = _record(
+        0x03F0,
+        _record(0x03F1, struct.pack("<LL", 256, 0)) + _said(2, "Speak slowly."),
+        is_container=True,
+    )
+    listed = b"".join(
+        _record(0x03F3, struct.pack("<5L", 2 + n, 0, 0, 256 + n, 0))
+        + (_said(0, "Lighthouses") if not n else b"")
+        for n in range(2)
+    )
+    document = _record(
+        0x03E8,
+        _record(0x0FF0, listed, is_container=True)
+        + _record(
+            0x0FF0,
+            _record(0x03F3, struct.pack("<5L", 4, 0, 0, 300, 0)),
+            instance=2,
+            is_container=True,
+        ),
+        is_container=True,
+    )
+    content = b""
+    places: list[int] = []
+    for part in (document, former, slides[1], notes, slides[0]):
+        places.append(len(content))
+        content += part
+    edits: list[int] = []
+    # After the first save four objects from number 1 on, after the last one number 2 anew.
+    for first, saved in ((1, places[:4]), (2, places[4:])):
+        directory = len(content)
+        entry = struct.pack("<L", first | len(saved) << 20)
+        content += _record(0x1772, entry + struct.pack(f"<{len(saved)}L", *saved))
+        before = edits[-1] if edits else 0
+        edits.append(len(content))
+        content += _record(0x0FF5, struct.pack("<6L", 0, 0, before, directory, 1, 5))
+    user = _record(0x0FF6, struct.pack("<LLL", 20, token, edits[-1]))
+    return ole({"PowerPoint Document": content, "Current User": user})
+
+
 # --- OLE containers ----------------------------------------------------------------
 def ole(streams: Mapping[str, bytes]) -> bytes:
     """An OLE container; a name "folder/name" puts a stream into a folder.

@@ -14,6 +14,7 @@ from ingestion.types import ElementKind, Notice
 from tests.ingestion.parsing.made import (
     doc,
     open_document,
+    ppt,
     pptx,
     read,
     sheets,
@@ -163,6 +164,21 @@ def test_a_word_97_document_gives_paragraphs_fields_and_tables(tmp_path: Path) -
         "Name | Age\nAnn |\nBen | 9",
         "Last.",
     ]
+
+
+def test_an_old_presentation_gives_what_was_saved_last(tmp_path: Path) -> None:
+    found = read(tmp_path, ppt(), "a.ppt")
+    assert [(e.kind, e.text, e.page) for e in found.elements] == [
+        (ElementKind.HEADING, "Lighthouses", 1),
+        (ElementKind.PARAGRAPH, "Grüße vom Turm", 1),
+        (ElementKind.LIST_ITEM, "They warn.", 1),
+        (ElementKind.LIST_ITEM, "They guide.", 1),
+        (ElementKind.PARAGRAPH, "Speak slowly.", 1),
+    ]
+    assert found.notices == [Notice("hidden_slides", 1)]
+    with pytest.raises(ParseError) as caught:
+        read(tmp_path, ppt(token=0xF3D1C4DF), "a.ppt")
+    assert caught.value.code == "password"
 
 
 def test_a_word_97_document_with_a_password_says_so(tmp_path: Path) -> None:
