@@ -82,6 +82,17 @@ def fetched_bytes(model: str, environment: Mapping[str, str] = os.environ) -> in
     return total
 
 
+def fetched_commit(model: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Which commit of a model of the hub was fetched last; empty where none was.
+
+    Asked of the cache because loaded models do not tell.
+    """
+    try:
+        return (_kept(model, environment) / "refs" / "main").read_text().strip()
+    except OSError:
+        return ""
+
+
 def _kept(model: str, environment: Mapping[str, str]) -> Path:
     home = environment.get("HF_HOME") or Path(
         environment.get("XDG_CACHE_HOME") or Path.home() / ".cache", "huggingface"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from inference.catalogue import BUNDLED
+from inference.choice import fetched_commit
 from inference.devices import best_device, memory_for_states
 from inference.errors import NoModel
 from inference.models_on_disk import (
@@ -343,7 +344,7 @@ def load_embedder(model: str) -> Embedder:
         raise NoModel(f"the embedding model {model} cannot be loaded: {_first_line(exc)}") from exc
     info = ModelInfo(
         model_id=model,
-        revision=revision(folder, hub_revision=_hub_commit(loaded)),
+        revision=revision(folder, hub_revision=_hub_commit(model)),
         device=device,
         dtype=_dtype(loaded),
         max_tokens=int(loaded.max_seq_length or 512),
@@ -419,7 +420,7 @@ def load_reranker(model: str, *, chosen: str = "", options: Options = Options())
     meaning = _meaning(folder)
     info = ModelInfo(
         model_id=BUNDLED if bundled else model,
-        revision=revision(folder, hub_revision=_hub_commit(loaded)),
+        revision=revision(folder, hub_revision=_hub_commit(place, **allowed)),
         device=device,
         dtype=dtype,
         dtype_refused=refused,
@@ -486,7 +487,7 @@ def _language_model(
     from inference.language_model import LanguageModelReranker, load
 
     loaded = load(place, config, device=device, **allowed)
-    info = _described(place, loaded, device=device, chosen=chosen)
+    info = _described(place, loaded, device=device, chosen=chosen, allowed=allowed)
     engine = LanguageModelReranker(info, loaded)
     try_out(engine)
     question, good, _ = KNOWN_PAIRS[0]
@@ -503,7 +504,7 @@ def _late_interaction(
     loaded = load(place, device=device, **allowed)
     if device == "cuda":
         loaded.bfloat16()
-    info = _described(place, loaded, device=device, chosen=chosen)
+    info = _described(place, loaded, device=device, chosen=chosen, allowed=allowed)
     most = min(RERANKER_MAX_TOKENS, loaded.max_seq_length or RERANKER_MAX_TOKENS)
     engine = LateInteractionReranker(replace(info, max_tokens=most), loaded.eval())
     try_out(engine)
@@ -512,11 +513,13 @@ def _late_interaction(
     return engine
 
 
-def _described(place: str, loaded: Any, *, device: str, chosen: str) -> ModelInfo:
+def _described(
+    place: str, loaded: Any, *, device: str, chosen: str, allowed: Mapping[str, Any]
+) -> ModelInfo:
     folder = Path(place) if Path(place).is_dir() else None
     return ModelInfo(
         model_id=place,
-        revision=revision(folder, hub_revision=_hub_commit(loaded)),
+        revision=revision(folder, hub_revision=_hub_commit(place, **allowed)),
         device=device,
         dtype=_dtype(loaded),
         max_tokens=RERANKER_MAX_TOKENS,
@@ -654,8 +657,9 @@ def _dtype(loaded: Any) -> str:
     return str(loaded.dtype).removeprefix("torch.")
 
 
-def _hub_commit(loaded: Any) -> str:
-    return str(getattr(loaded.config, "_commit_hash", None) or "unknown")
+def _hub_commit(model: str, *, revision: str = "", **_: Any) -> str:
+    """The commit of a model of the hub: the one that was allowed, or the one that was fetched."""
+    return revision or fetched_commit(model) or "unknown"
 
 
 def _first_line(exc: Exception) -> str:

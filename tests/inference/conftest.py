@@ -69,6 +69,63 @@ def cross_encoder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
+def modular_cross_encoder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One in the layout of the ettin rerankers: the first random one that passes the trial."""
+    import torch
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.sentence_transformer.modules import (
+        Dense,
+        LayerNorm,
+        Pooling,
+        Transformer,
+    )
+    from transformers import AutoTokenizer, ModernBertConfig, ModernBertModel
+
+    from inference.engines import load_reranker
+    from inference.errors import NoModel
+
+    encoder = tmp_path_factory.mktemp("encoder")
+    tokenizer = AutoTokenizer.from_pretrained(minilm)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(encoder)
+    marks: dict[str, Any] = {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102}
+    config = ModernBertConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=7999,
+        global_attn_every_n_layers=2,
+        local_attention=16,
+        bos_token_id=101,
+        eos_token_id=102,
+        **marks,
+        **SMALL,
+    )
+    width = config.hidden_size
+    for seed in range(300):
+        torch.manual_seed(seed)
+        ModernBertModel(config).save_pretrained(encoder)
+        score = Dense(
+            width, 1, activation_function=torch.nn.Identity(), module_output_name="scores"
+        )
+        modules = [
+            Transformer(str(encoder), transformer_task="feature-extraction"),
+            Pooling(width, "cls"),
+            Dense(width, width, bias=False, activation_function=torch.nn.GELU()),
+            LayerNorm(width),
+            score,
+        ]
+        with torch.no_grad():
+            modules[3].norm.weight.uniform_(0.5, 1.5)
+        folder = tmp_path_factory.mktemp("modular")
+        CrossEncoder(modules=modules, device="cpu").save_pretrained(str(folder))
+        try:
+            load_reranker(str(folder))
+        except NoModel:
+            continue
+        return folder
+    pytest.fail("no random model passed the trial")
+
+
+@pytest.fixture(scope="session")
 def rerank_url(cross_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real model server with the embedder and the small cross-encoder, loaded."""
     port = processes.free_port()
