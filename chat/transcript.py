@@ -18,7 +18,8 @@ from chat.panel import Standing, shown_count
 
 WITHHELD = "withheld: you may not read its corpus, or its document is deleted"
 QUOTES_WITHHELD = (
-    "This answer is made of quotes of documents that you may not read, so it is not shown."
+    "This answer is made of quotes of documents that are deleted or that you may not read, so it "
+    "is not shown."
 )
 _FIELDS = (
     *("rank", "chunk_id", "document", "title", "heading_path", "page_from", "page_to", "text"),

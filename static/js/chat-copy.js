@@ -14,16 +14,23 @@ async function fetched(address) {
   return response.text();
 }
 
+/** The text that a button copies. */
+function wanted(button) {
+  const { copyText, copyValue } = button.dataset;
+  if (copyText) return fetched(copyText);
+  if (copyValue) return document.getElementById(copyValue).value;
+  return button.parentElement.querySelector("pre").textContent;
+}
+
 document.addEventListener("click", async (event) => {
-  const button = event.target.closest("[data-copy-text], [data-copy-code]");
+  const button = event.target.closest("[data-copy-text], [data-copy-code], [data-copy-value]");
   if (!button) return;
   const label = button.querySelector("[data-copy-label]");
   if (label.dataset.said) return;
   const before = label.textContent;
   label.dataset.said = "yes";
   try {
-    const address = button.dataset.copyText;
-    await copy(address ? fetched(address) : button.parentElement.querySelector("pre").textContent);
+    await copy(wanted(button));
     label.textContent = "Copied";
   } catch {
     label.textContent = "Copying was refused";

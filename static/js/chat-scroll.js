@@ -52,6 +52,17 @@ if (scroller && jump) {
     }
   });
 
+  // What is opened in a turn is shown.
+  document.addEventListener(
+    "toggle",
+    (event) => {
+      if (event.target.open && event.target.closest(".turn")) {
+        event.target.lastElementChild.scrollIntoView({ block: "nearest" });
+      }
+    },
+    true,
+  );
+
   // Earlier turns come in above: what the reader looks at stays where it is.
   let below = null;
   document.addEventListener("htmx:beforeSwap", (event) => {

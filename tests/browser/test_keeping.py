@@ -106,6 +106,9 @@ def test_a_conversation_is_pinned_shared_exported_and_copied(
     expect(dialog).to_be_visible()
     shot(page, "share-dialog")
     link = dialog.get_by_label("Link").input_value()
+    dialog.get_by_role("button", name="Copy the link").click()
+    expect(dialog.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == link
     reader = open_page(width=390, scheme="dark")
     reader.goto(link)
     expect(reader.get_by_role("heading", name=QUESTION).first).to_be_visible()

@@ -222,7 +222,7 @@ def test_quotes_of_a_corpus_that_the_reader_may_not_read_are_not_shown(
     page = as_person(viv).get(shared(turn)).content.decode()
 
     assert SECRET not in page
-    assert "made of quotes of documents that you may not read" in page
+    assert "made of quotes of documents that are deleted or that you may not read" in page
 
 
 def test_nobody_but_the_owner_pins_shares_or_exports(bob: User, turn: Turn) -> None:

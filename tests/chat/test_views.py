@@ -224,6 +224,21 @@ def test_an_answer_that_ended_early_says_so_and_offers_to_ask_again(
     assert "Ask again" in page.content.decode()
 
 
+def test_an_answer_that_was_stopped_before_its_search_does_not_say_that_nothing_was_found(
+    turn: Turn, alice: User
+) -> None:
+    Turn.objects.update(state=Turn.State.STOPPED, answer="", sources=[], trace=None)
+    address = reverse("chat:conversation", args=[turn.conversation_id])
+    stopped = as_person(alice).get(address).content.decode()
+    Turn.objects.update(state=Turn.State.DONE, trace=trace(0, reranked=0, truncated=0))
+    done = as_person(alice).get(address).content.decode()
+
+    assert "Nothing was written until then." in stopped
+    assert "The answer ended before its sources were found." in stopped
+    assert "Nothing was found for this question." not in stopped
+    assert "Nothing was found for this question." in done
+
+
 def test_quotes_are_not_passed_off_as_a_written_answer(turn: Turn, alice: User) -> None:
     address = reverse("chat:conversation", args=[turn.conversation_id])
     assert "Quotes, not a written answer" not in as_person(alice).get(address).content.decode()

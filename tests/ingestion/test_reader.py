@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.models import Chunk, Corpus, Document, DocumentPart, IndexGeneration
-from ingestion.reader import open_part, pages_of, stretches
+from ingestion.reader import Block, Stretch, blocks, open_part, pages_of, stretches
 
 TEXT = "Fusion adds ranks. Reranking reads both."
 
@@ -156,3 +158,53 @@ def test_beside_the_chat_a_lost_passage_is_said_and_marks_nothing(
 @pytest.mark.django_db
 def test_a_document_without_text_has_nothing_to_show(corpus: Corpus) -> None:
     assert open_part(parts_of(corpus, []), number=None, chunk=None) is None
+
+
+SET = (
+    "Manual\n\nHow it is used.\nEvery day.\n\nFaults\n\n"
+    "Code | Meaning\n4 | the fan stands still\n\nA | alone\n"
+)
+
+
+def every(found: Sequence[Block]) -> list[Stretch]:
+    texts = [
+        text
+        for block in found
+        for text in (block.text, *(cell for row in block.rows for cell in row))
+    ]
+    return [stretch for text in texts for stretch in text]
+
+
+def words(stretches: Sequence[Stretch]) -> str:
+    return "".join(f"<{s.text}>" if s.marked else s.text for s in stretches)
+
+
+def test_headings_and_tables_are_told_from_running_text() -> None:
+    start = SET.index("Every")
+    found = blocks(SET, [(start, SET.index("still"))], levels={"Manual": 1, "Faults": 2})
+
+    assert [(block.level, words(block.text)) for block in found if not block.rows] == [
+        (3, "Manual"),
+        (0, "How it is used.\n<Every day.>"),
+        (4, "<Faults>"),
+        (0, "A | alone"),
+    ]
+    (table,) = (block.rows for block in found if block.rows)
+    assert [[words(cell) for cell in row] for row in table] == [
+        ["<Code>", "<Meaning>"],
+        ["<4>", "<the fan stands >still"],
+    ]
+    assert [s.text for s in every(found) if s.is_first] == ["Every day."]
+
+
+@given(st.text(alphabet="ab |\n", max_size=80), st.tuples(st.integers(0, 80), st.integers(0, 80)))
+def test_no_letter_is_lost_or_marked_otherwise_by_setting_a_text(
+    text: str, span: tuple[int, int]
+) -> None:
+    def letters(shown: Iterable[Stretch]) -> list[tuple[str, bool]]:
+        return [(c, s.marked) for s in shown for c in s.text if c in "ab"]
+
+    shown = every(blocks(text, [span], levels={"ab": 1}))
+
+    assert letters(shown) == letters(stretches(text, [span]))
+    assert sum(s.is_first for s in shown) == any(s.marked for s in shown)
