@@ -89,14 +89,14 @@ def modular_cross_encoder(minilm: Path, tmp_path_factory: pytest.TempPathFactory
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     tokenizer.save_pretrained(encoder)
     marks: dict[str, Any] = {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102}
+    windows: dict[str, Any] = {"global_attn_every_n_layers": 2, "local_attention": 16}
     config = ModernBertConfig(
         vocab_size=len(tokenizer),
         max_position_embeddings=7999,
-        global_attn_every_n_layers=2,
-        local_attention=16,
         bos_token_id=101,
         eos_token_id=102,
         **marks,
+        **windows,
         **SMALL,
     )
     width = config.hidden_size
