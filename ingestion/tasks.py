@@ -21,7 +21,7 @@ import logging
 from typing import Any
 
 from celery import shared_task
-from celery.signals import worker_ready
+from celery.signals import worker_init, worker_ready
 
 from ingestion import (
     erasure,
@@ -32,6 +32,7 @@ from ingestion import (
     purge,
     restore,
     retirement,
+    vectors,
     watch,
 )
 from ingestion import reconcile as reconciliation
@@ -123,6 +124,11 @@ def reconcile() -> None:
     reconciliation.reconcile()
     if erasure.is_due():
         erase.delay()
+
+
+@worker_init.connect
+def _load_vendors(**_: Any) -> None:
+    vectors.load_vendor()
 
 
 @worker_ready.connect

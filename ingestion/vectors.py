@@ -7,6 +7,7 @@ knows it. Present ids are never written again, because that costs recall (misses
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import threading
@@ -313,6 +314,11 @@ def _batches(ids: Sequence[str], size: int) -> Iterator[list[str]]:
     rest = iter(ids)
     for _ in range(math.ceil(len(ids) / size)):
         yield list(islice(rest, size))
+
+
+def load_vendor() -> None:
+    """Import chromadb: half a second of CPU time, which processes forked afterwards do not need."""
+    importlib.import_module("chromadb.api.fastapi")
 
 
 def shared_store(settings: IngestionSettings) -> VectorStore:
