@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ingestion.errors import ParseError
 from ingestion.parsing import ole
-from ingestion.parsing.attachments import attachment_elements
+from ingestion.parsing.attachments import MAX_DEPTH, attachment_elements
 from ingestion.parsing.cleaning import clean, one_line
 from ingestion.parsing.decoding import decode
 from ingestion.parsing.eml import body_elements, header_elements
@@ -27,6 +27,7 @@ _SUBJECT, _BODY, _HTML, _RTF = 0x0037, 0x1000, 0x1013, 0x1009
 _SENDER, _SENDER_ADDRESS, _SMTP_ADDRESS = 0x0C1A, 0x0C1F, 0x5D01
 _TO, _CC = 0x0E04, 0x0E03
 _SENT, _RECEIVED, _CODE_PAGE, _MESSAGE_CODE_PAGE = 0x0039, 0x0E06, 0x3FDE, 0x3FFD
+_TABLE = "__properties_version1.0"
 _DATA, _LONG_NAME, _SHORT_NAME, _DISPLAY_NAME = 0x3701, 0x3707, 0x3704, 0x3001
 _CONTENT_ID = 0x3712
 _PICTURE_NAME = re.compile(r"\.(png|jpe?g|gif|bmp|tiff?|webp|emf|wmf)$", re.IGNORECASE)
@@ -45,18 +46,25 @@ _PAGES = {65001: "utf-8", 20127: "ascii", 28591: "latin-1", 50220: "iso-2022-jp"
 def parse(path: Path) -> ParsedDocument:
     """Read a .msg file."""
     with ole.opened(path) as container:
-        message = _Properties(container, header_bytes=32)
-        subject = one_line(message.text(_SUBJECT))
-        elements = list(header_elements(subject, _headers(message)))
-        elements += _body(message)
-        unread = 0
-        for folder in container.names():
-            if folder.startswith("__attach_version1.0_#"):
-                found, is_read = _attachment(container, folder)
-                elements += found
-                unread += not is_read
+        subject, elements, unread = _message(container)
     notices = [Notice("unread_attachments", unread)] if unread else []
     return ParsedDocument(elements=elements, title=subject, notices=notices)
+
+
+def _message(container: ole.Container, *folder: str) -> tuple[str, list[Element], int]:
+    """The subject, what is in a message or in one inside it, and what of it could not be read."""
+    # The properties of a message inside another begin after fewer bytes.
+    message = _Properties(container, *folder, header_bytes=24 if folder else 32)
+    subject = one_line(message.text(_SUBJECT))
+    elements = list(header_elements(subject, _headers(message)))
+    elements += _body(message)
+    unread = 0
+    for name in container.names(*folder):
+        if name.startswith("__attach_version1.0_#"):
+            found, unread_there = _attachment(container, *folder, name)
+            elements += found
+            unread += unread_there
+    return subject, elements, unread
 
 
 class _Properties:
@@ -65,7 +73,7 @@ class _Properties:
     def __init__(self, container: ole.Container, *folder: str, header_bytes: int) -> None:
         self._container, self._folder = container, folder
         self._fixed: dict[int, bytes] = {}
-        table = container.stream(*folder, "__properties_version1.0")
+        table = container.stream(*folder, _TABLE)
         for at in range(header_bytes, len(table) - 15, 16):
             tag = struct.unpack_from("<L", table, at)[0]
             self._fixed[tag >> 16] = table[at + 8 : at + 16]
@@ -176,19 +184,25 @@ def _unpacked(content: bytes) -> bytes:
     return bytes(out[:size])
 
 
-def _attachment(container: ole.Container, folder: str) -> tuple[list[Element], bool]:
-    """What is in an attachment, and whether it could be read."""
-    properties = _Properties(container, folder, header_bytes=8)
+def _attachment(container: ole.Container, *folder: str) -> tuple[list[Element], int]:
+    """What is in an attachment, and how many things in it could not be read."""
+    properties = _Properties(container, *folder, header_bytes=8)
     name = ""
     for number in (_LONG_NAME, _SHORT_NAME, _DISPLAY_NAME):
         name = name or one_line(properties.text(number))
-    if f"__substg1.0_{_DATA:04X}000D" in container.names(folder):
-        return [], False  # a message or a drawing that is kept as folders of this container
+    inside = f"__substg1.0_{_DATA:04X}000D"
+    if inside in container.names(*folder):
+        # A message, or a drawing, that is kept as folders of this container.
+        if len(folder) >= 2 * MAX_DEPTH or not container.stream(*folder, inside, _TABLE):
+            return [], 1
+        _, elements, unread = _message(container, *folder, inside)
+        return elements, unread
     content = properties.bytes(_DATA)
     is_inline = bool(properties.text(_CONTENT_ID)) and bool(_PICTURE_NAME.search(name))
     if is_inline or not content:
-        return [], True
-    return attachment_elements(name or "without a name", content, read_message=_inner)
+        return [], 0
+    found, is_whole = attachment_elements(name or "without a name", content, read_message=_inner)
+    return found, int(not is_whole)
 
 
 def _inner(path: Path, kind: Format) -> Sequence[Element] | None:

@@ -224,18 +224,24 @@ def ppt(*, token: int = 0xE391C05F) -> bytes:
 
 # --- OLE containers ----------------------------------------------------------------
 def ole(streams: Mapping[str, bytes]) -> bytes:
-    """An OLE container; a name "folder/name" puts a stream into a folder.
+    """An OLE container; a name "folder/name" puts a stream into a folder, and so on.
 
     Streams shorter than 4,096 bytes are filled up with zeros, as only longer ones stand in
     sectors of their own. Source: [MS-CFB], sections 2.2 to 2.6.
     """
-    folders = list(dict.fromkeys(n.split("/")[0] for n in streams if "/" in n))
-    tops = [*(n for n in streams if "/" not in n), *folders]
-    entries: list[tuple[str, int, bytes, list[str]]] = [("Root Entry", 5, b"", tops)]
-    for name in tops:
-        below = [n for n in streams if n.startswith(f"{name}/")]
-        entries.append((name, 1 if below else 2, streams.get(name, b""), below))
-        entries += [(n, 2, streams[n], []) for n in below]
+    paths = list(
+        dict.fromkeys(
+            "/".join(n.split("/")[:i]) for n in streams for i in range(1, n.count("/") + 2)
+        )
+    )
+
+    def below(folder: str) -> list[str]:
+        return [path for path in paths if path.rpartition("/")[0] == folder]
+
+    entries: list[tuple[str, int, bytes, list[str]]] = [("Root Entry", 5, b"", below(""))]
+    entries += [
+        (path, 2 if path in streams else 1, streams.get(path, b""), below(path)) for path in paths
+    ]
     index = {name: number for number, (name, *_) in enumerate(entries)}
     sectors = bytearray()
     fat: list[int] = []
@@ -292,8 +298,16 @@ def _entry(
     )
 
 
-def msg(properties: Mapping[str, bytes], attachments: Sequence[tuple[str, bytes]] = ()) -> bytes:
-    """An Outlook message; properties by number and type in hexadecimal ("0037001F")."""
+def msg(
+    properties: Mapping[str, bytes],
+    attachments: Sequence[tuple[str, bytes]] = (),
+    *,
+    inside: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """An Outlook message; properties by number and type in hexadecimal ("0037001F").
+
+    `inside` are the properties of a message that is attached.
+    """
     streams = {f"__substg1.0_{tag}": content for tag, content in properties.items()}
     streams["__properties_version1.0"] = bytes(32)
     for number, (name, content) in enumerate(attachments):
@@ -301,6 +315,12 @@ def msg(properties: Mapping[str, bytes], attachments: Sequence[tuple[str, bytes]
         streams[f"{folder}/__properties_version1.0"] = bytes(8)
         streams[f"{folder}/__substg1.0_3707001F"] = name.encode("utf-16-le")
         streams[f"{folder}/__substg1.0_37010102"] = content
+    if inside is not None:
+        folder = "__attach_version1.0_#000000FF"
+        streams[f"{folder}/__properties_version1.0"] = bytes(8)
+        folder += "/__substg1.0_3701000D"
+        streams[f"{folder}/__properties_version1.0"] = bytes(24)
+        streams |= {f"{folder}/__substg1.0_{tag}": content for tag, content in inside.items()}
     return ole(streams)
 
 

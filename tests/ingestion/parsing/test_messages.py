@@ -162,6 +162,14 @@ def test_an_outlook_message_is_read_with_its_attachments(tmp_path: Path) -> None
     assert list(found.notices) == [Notice("unread_attachments", 1)]
 
 
+def test_an_outlook_message_inside_another_is_read(tmp_path: Path) -> None:
+    inside = {"0037001F": utf16("Lamps"), "1000001F": utf16("They are lit.")}
+    content = msg({"0037001F": utf16("Fwd"), "1000001F": utf16("See below.")}, inside=inside)
+    found = read(tmp_path, content, "a.msg")
+    assert texts(found) == ["Fwd", "See below.", "Lamps", "They are lit."]
+    assert list(found.notices) == []
+
+
 def test_an_outlook_message_in_compressed_rtf_is_unpacked(tmp_path: Path) -> None:
     # The example of [MS-OXRTFCP], section 3.1.1: references into the window of common words.
     packed = bytes.fromhex(
