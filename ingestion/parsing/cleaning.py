@@ -18,6 +18,8 @@ _INVISIBLE = (
 )
 _CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f"
 _REMOVED = re.compile(f"[{_INVISIBLE}{_CONTROLS}]")
+# What colours a terminal, ECMA-48, section 5.4.
+_TERMINAL = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]")
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\u0085\u2028\u2029]")
 _BLANKS = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -33,6 +35,8 @@ _RUNS_OF_SPACE = re.compile(r"\s+")
 
 def clean(text: str) -> str:
     """Normalise the text without changing what a reader sees. Applying it twice changes nothing."""
+    if "\x1b" in text:
+        text = _TERMINAL.sub("", text)
     if text.isascii():
         text = _LINE_ENDS.sub("\n", text)
         return _REMOVED.sub("", text)

@@ -16,6 +16,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _SAMPLE_BYTES = 256 * 1024
+# So many do not make a short text a binary file.
+_FEW_CONTROLS = 3
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f\x08\x1b")
 _PUNCTUATION = frozenset("€‚ƒ„…†‡ˆ‰‹‘’“”•–—˜™›¡¢£¥¦§¨©«¬®¯°±´¶·¸»¿\u00a0\u00ad²³¹½¼¾ªº×÷µ")
 _WESTERN = frozenset("äöüßéèêëàâáãåæçíìîïñóòôõøœúùûÄÖÜÉÈÊËÀÂÁÃÅÆÇÍÌÎÏÑÓÒÔÕØŒÚÙÛŸÿ")
@@ -75,7 +77,7 @@ def looks_like_text(sample: bytes) -> bool:
     if b"\0" in sample:
         return False
     controls = sum(1 for byte in sample if byte < 32 and byte not in _TEXT_CONTROLS)
-    return controls * 100 <= len(sample)
+    return controls * 100 <= max(len(sample), _FEW_CONTROLS * 100)
 
 
 def _with_escapes(content: bytes, declared: str) -> str | None:

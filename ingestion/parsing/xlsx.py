@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import openpyxl
 from lxml import etree
+from openpyxl.reader.excel import ExcelReader
 from openpyxl.utils.cell import range_boundaries
 from openpyxl.utils.exceptions import InvalidFileException
 
@@ -36,11 +36,19 @@ def parse(path: Path) -> ParsedDocument:
     try:
         # A name that ends otherwise is refused, so that a file is given and not its path.
         with ooxml.usual(path) as usual, usual.open("rb") as file:
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+            reader = _Reader(file, read_only=True, data_only=True, keep_links=False)
+            reader.read()
             with zips.opened(usual) as archive:
-                return _document(book, archive)
+                return _document(reader.wb, archive)
     except (InvalidFileException, KeyError, zipfile.BadZipFile) as exc:
         raise ParseError(f"not an Excel workbook: {exc}", code="corrupt") from exc
+
+
+class _Reader(ExcelReader):  # type: ignore[misc]
+    """openpyxl's, which trips over sheets that hold nothing but a chart, or nothing at all."""
+
+    def read_chartsheet(self, sheet: object, rel: object) -> None:
+        """Leave it out: it has no cells."""
 
 
 def _document(book: Any, archive: zipfile.ZipFile) -> ParsedDocument:

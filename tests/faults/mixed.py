@@ -134,6 +134,8 @@ def hostile(*, seed: int) -> list[tuple[str, bytes]]:
         ("zip bomb.docx", sample_files.docx(sample_files.p("a"), extra=zeros)),
         ("long text.docx", sample_files.docx(sample_files.p("word " * 4_000_000))),
         ("entities.docx", sample_files.docx(sample_files.p("before &l9;"), prologue=bomb)),
+        ("entities.xml", f"{bomb}<w>&l9;</w>".encode()),
+        ("deep.xml", b"<a>" * 200_000),
         ("cycle of pages.pdf", cycle),
         ("cut.pdf", whole[: len(whole) // 2]),
         ("noise.pdf", bytes(noise)),

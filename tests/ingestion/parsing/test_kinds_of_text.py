@@ -268,3 +268,8 @@ def test_no_encoding_is_declared_and_every_letter_is_right(
 
     letters = [one for one in text if ord(one) > 0x7F and one.isalpha()]
     assert [one for one in found if ord(one) > 0x7F and one.isalpha()] == letters
+
+
+def test_what_colours_a_terminal_is_no_text(tmp_path: Path) -> None:
+    found = read(tmp_path, b"\x07It \x1b[1;31mfailed\x1b[0m at six.\n", "a.log")
+    assert texts(found) == ["It failed at six."]

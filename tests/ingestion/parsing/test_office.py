@@ -121,6 +121,14 @@ def test_a_long_sheet_becomes_pieces_under_its_header(tmp_path: Path) -> None:
     assert body == [f"n{i} | {i}" for i in range(ROWS_OF_AN_ELEMENT + 10)]
 
 
+def test_a_sheet_that_is_a_chart_is_passed_over(tmp_path: Path) -> None:
+    def build(book: Any) -> None:
+        book.active["A1"] = "Lamps"
+        book.create_chartsheet("Nothing drawn")
+
+    assert "Lamps" in texts(read(tmp_path, xlsx(build), "a.xlsx"))
+
+
 def test_an_old_workbook_gives_dates_as_dates(tmp_path: Path) -> None:
     content = xls([["Name", "Day", "Share"], ["Ann", datetime.date(2024, 3, 1), 0.5]])
     found = read(tmp_path, content, "a.xls")
