@@ -115,6 +115,7 @@ def main(arguments: list[str]) -> int:
         ]
         if not any(one.startswith("tests") for one in arguments):
             command += [f"--ignore={folder}" for folder in LEFT_OUT]
+            command += ["-n", "2", "--dist", "loadfile"]
         return subprocess.run(command, cwd=ROOT, env={**os.environ, "DATABASE_URL": url}).returncode
 
 
