@@ -4,7 +4,8 @@
 
 The packaged embedding model, the same passages in turns: `encode` with its defaults (batches of
 32, sorted by length), `encode` with batches of 8, and the model server's engine on batches of
-128 as a worker sends them. Printed are passages and tokens a second, how many times the default,
+128 as a worker sends them, in float32 and, where the processor has it, in bfloat16 as passages
+are. Printed are passages and tokens a second, how many times the default,
 the share of the floating-point peak that a matrix product reached on this machine just before,
 and the largest difference of a component of a vector.
 """
@@ -30,7 +31,7 @@ import numpy as np
 import torch
 
 from benchmarks.rerank_cpu import passages
-from inference.engines import load_embedder
+from inference.engines import Embedder, load_embedder
 from inference.models_on_disk import DEFAULT_EMBEDDER, embedder_folder
 
 SEED = 5
@@ -59,7 +60,7 @@ def main() -> None:
     plain = SentenceTransformer(str(embedder_folder(DEFAULT_EMBEDDER)), device="cpu")
     engine = load_embedder(DEFAULT_EMBEDDER)
 
-    def ours(texts: Sequence[str]) -> np.ndarray[Any, Any]:
+    def embedded(engine: Embedder, texts: Sequence[str]) -> np.ndarray[Any, Any]:
         encoded = engine.encode(texts)
         waiting = sorted(range(len(texts)), key=lambda n: encoded[n].tokens)
         vectors = np.zeros((len(texts), WIDTH), np.float32)
@@ -73,8 +74,10 @@ def main() -> None:
     arms: dict[str, Callable[[Sequence[str]], Any]] = {
         "encode 32": lambda texts: plain.encode(texts, show_progress_bar=False),
         "encode 8": lambda texts: plain.encode(texts, batch_size=8, show_progress_bar=False),
-        "ours": ours,
+        "ours": lambda texts: embedded(engine, texts),
     }
+    if (half := engine.half) is not None:
+        arms["ours bfloat16"] = lambda texts: embedded(half, texts)
     most = peak()
     print(
         f"{torch.get_num_threads()} threads, peak {most / 1e9:.0f} GFLOP/s, "

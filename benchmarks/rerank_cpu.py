@@ -9,10 +9,12 @@ Every arm scores the same pairs with the same weights in one process, in turns:
 - one batch (as FlashRank), 16 (as rerankers), 64 (as fastembed): their batches, without sorting;
 - ours fp32, ours: the model server's engine, at full precision and as it starts on this processor
   (bfloat16 where that has instructions for it), on passages it has not read;
+- ours int8: the engine with RERANKER_DTYPE=int8;
 - ours again: another question on the same passages, whose states are remembered.
 
 - onnxruntime, openvino (where `onnx`, `onnxscript`, `onnxruntime`, `openvino` are installed): the
-  model exported by torch, sorted batches of four, each core for itself.
+  model exported by torch, sorted batches of four, each core for itself; onnxruntime int8: its
+  linear layers quantised by onnxruntime, what comes in by the batch.
 
 Two models: the bundled one, and a cross-encoder of the shape of MiniLM-L6 with random weights.
 Printed are the seconds, how many times as quick as predict 32, the largest difference of a logit
@@ -46,9 +48,11 @@ import torch
 
 from inference import engines
 from inference.devices import memory_for_states
+from inference.eight_bits import convert
 from inference.engines import Reranker
 from inference.interaction import Interaction, StateMemory
 from inference.models_on_disk import BUNDLED_RERANKER, DEFAULT_EMBEDDER, embedder_folder
+from inference.precision import INT8
 from inference.types import ModelInfo
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
@@ -161,6 +165,10 @@ def exported(model: Any, folder: Path) -> dict[str, Arm]:
     one = onnxruntime.SessionOptions()
     one.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), one, ["CPUExecutionProvider"])
+    quantization = importlib.import_module("onnxruntime.quantization")
+    small = folder / "int8.onnx"
+    quantization.quantize_dynamic(str(path), str(small), per_channel=True)
+    eight = onnxruntime.InferenceSession(str(small), one, ["CPUExecutionProvider"])
     cores = torch.get_num_threads()
     compiled = openvino.Core().compile_model(
         str(path),
@@ -169,6 +177,7 @@ def exported(model: Any, folder: Path) -> dict[str, Arm]:
     )
     runners: dict[str, Callable[[dict[str, Any]], Any]] = {
         f"onnxruntime {onnxruntime.__version__}": lambda feed: session.run(None, feed)[0],
+        "onnxruntime int8": lambda feed: eight.run(None, feed)[0],
         f"openvino {openvino.__version__.partition('-')[0]}": lambda feed: (
             compiled.create_infer_request().infer(feed)[0]
         ),
@@ -222,10 +231,14 @@ def compare(place: str, mix: str, count: int, rounds: int) -> None:
         "64, unsorted": predict(plain, 64, in_order=True),
         "ours fp32": ours(full),
     }
-    if not isinstance(plain[0], Interaction):
-        arms |= exported(plain, Path(place))
-    readers = [full]
     compares = isinstance(plain[0], Interaction)
+    eight = engines.cross_encoder(place)
+    convert(eight[0].bert if compares else eight[0].auto_model, INT8)
+    rounded = engine_of(eight, place)
+    arms["ours int8"] = ours(rounded)
+    if not compares:
+        arms |= exported(plain, Path(place))
+    readers = [full, rounded]
     if compares:
         quick = engine_of(engines.cross_encoder(place), place)
         readers.append(quick)
