@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from chat.models import Turn
-from inference.types import ServerInfo
+from inference.types import ModelInfo, ServerInfo
+from ingestion.models import Corpus
 from search.evaluation.metrics import paired_p_value
 from search.models import Judgement
 from search.types import DegradedCode
@@ -31,6 +32,8 @@ CUT_SHARE = 0.25
 READ_SHARE = 0.5
 SURE_P = 0.05
 MULTILINGUAL = "BAAI/bge-reranker-v2-m3"
+# How many corpora a sentence names.
+NAMED = 3
 
 
 class Fault(StrEnum):
@@ -40,6 +43,7 @@ class Fault(StrEnum):
     WORSE = "worse than fusion"
     SATURATED = "saturated scores"
     SCRIPT = "foreign script"
+    LANGUAGE = "foreign language"
     FAILED = "failing"
     MEMORY = "out of memory"
     GPU = "unused GPU"
@@ -92,6 +96,7 @@ def diagnose(info: ServerInfo | None) -> list[Finding]:
     found = [*of_answers(mine), *of_judgements(judged_questions(model))]
     if info is not None:
         found += of_server(info)
+        found += of_languages(info.reranker)
     return sorted(found, key=lambda finding: list(Fault).index(finding.fault))
 
 
@@ -210,6 +215,26 @@ def of_server(info: ServerInfo) -> list[Finding]:
             )
         )
     return found
+
+
+def of_languages(reranker: ModelInfo | None) -> list[Finding]:
+    """Corpora in a language that the reranker was never trained on, by what their owners set."""
+    if reranker is None or not reranker.languages:
+        return []
+    foreign = Corpus.objects.present().exclude(language__in=reranker.languages)
+    found = list(foreign.order_by("name").values_list("name", "language"))
+    if not found:
+        return []
+    named = ", ".join(f"“{name}” ({language})" for name, language in found[:NAMED])
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return [
+        Finding(
+            Fault.LANGUAGE,
+            f"The reranker was trained on {', '.join(reranker.languages)} only, and not on the "
+            f"language of the corpora {named}{more}. Set RERANKER to a multilingual model, such "
+            f"as {MULTILINGUAL}, or switch reranking off on their pages “Search”.",
+        )
+    ]
 
 
 def latest_answers() -> list[Answered]:

@@ -53,6 +53,7 @@ class Entry:
     page: str
 
 
+_CODES = {"English": "en", "Chinese": "zh", "Japanese": "ja"}
 _LOGISTIC = "logistic function of the logit"
 _COSINE = "mean of the best cosine of each token of the question, 0 to 1: no probability"
 # Theirs runs only where RERANKER_REMOTE_CODE allows it.
@@ -297,6 +298,15 @@ EMBEDDERS = (
     ),
     EmbedderEntry("BAAI/bge-m3", 568, "MIT", "over 100", 8192, 1024, _HUB + "BAAI/bge-m3"),
 )
+
+
+def languages(name: str) -> tuple[str, ...]:
+    """The languages of a reranker by ISO 639 code, where the catalogue lists them all."""
+    entry = known(name)
+    named = entry.languages.split(", ") if entry else []
+    if not named or not all(language in _CODES for language in named):
+        return ()
+    return tuple(_CODES[language] for language in named)
 
 
 def known(name: str) -> Entry | None:

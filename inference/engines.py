@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from inference.catalogue import BUNDLED
+from inference.catalogue import BUNDLED, languages
 from inference.choice import fetched_commit
 from inference.devices import best_device, memory_for_states
 from inference.errors import NoModel
@@ -426,7 +426,7 @@ def load_reranker(model: str, *, chosen: str = "", options: Options = Options())
         dtype_refused=refused,
         max_tokens=min(RERANKER_MAX_TOKENS, loaded.max_seq_length or RERANKER_MAX_TOKENS),
         calibration=Calibration(**meaning.get("calibration", {})),
-        languages=tuple(meaning.get("languages", ())),
+        languages=tuple(meaning.get("languages", ())) or languages(model),
         chosen=chosen,
     )
     engine = Reranker(info, loaded.eval(), speedups=options.speedups if device == "cuda" else ())
@@ -523,6 +523,7 @@ def _described(
         device=device,
         dtype=_dtype(loaded),
         max_tokens=RERANKER_MAX_TOKENS,
+        languages=languages(place),
         chosen=chosen,
     )
 

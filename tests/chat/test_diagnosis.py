@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from django.urls import reverse
 from chat import tasks
 from chat.diagnosis import Fault, diagnose
 from chat.models import Conversation, Turn
+from inference.catalogue import WITH_CUDA, WITH_NETWORK, languages
 from inference.devices import unused_gpu
-from inference.types import ServerInfo
+from inference.types import ModelInfo, ServerInfo
 from ingestion.models import Corpus, Document
 from search.models import Judgement, digest_of
 
@@ -158,6 +160,21 @@ def test_what_the_model_server_tells_comes_after_what_is_graver(
     told = ServerInfo("1", None, None, unused_gpu="NVIDIA H100", out_of_memory=3)
 
     assert faults(told) == [Fault.FLAT, Fault.MEMORY, Fault.GPU]
+
+
+def test_a_corpus_in_a_language_the_reranker_was_not_trained_on_is_named(alice: User) -> None:
+    for name, language in (("Law", "de"), ("Handbook", "en")):
+        Corpus.objects.create(owner=alice, name=name, language=language)
+    english = ModelInfo(WITH_NETWORK, "r", "cpu", "float32", 512, languages=languages(WITH_NETWORK))
+
+    (finding,) = diagnose(ServerInfo("1", None, english))
+
+    assert finding.fault is Fault.LANGUAGE
+    assert "trained on en only" in finding.sentence
+    assert "“Law” (de)" in finding.sentence
+    assert "Handbook" not in finding.sentence
+    many = replace(english, languages=languages(WITH_CUDA))
+    assert diagnose(ServerInfo("1", None, many)) == []
 
 
 def test_a_gpu_of_the_driver_is_known_by_its_name(tmp_path: Path) -> None:
