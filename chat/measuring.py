@@ -54,7 +54,7 @@ def read_answers(path: Path) -> list[Asked]:
     asked = []
     number = 0
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8-sig").split("\n"):
             number += 1
             if line.strip():
                 row: dict[str, Any] = json.loads(line)
@@ -62,6 +62,8 @@ def read_answers(path: Path) -> list[Asked]:
                 if not answers or not str(row["question"]).strip():
                     raise ValueError("empty")
                 asked.append(Asked(str(row["question"]).strip(), answers))
+    except UnicodeDecodeError as exc:
+        raise CollectionError(f"{path.name} is not UTF-8. Convert it first.") from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise CollectionError(
             f"{path.name}, line {number}: expected one JSON object with question and answers, "

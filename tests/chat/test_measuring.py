@@ -11,7 +11,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from chat.management.commands.evaluate_answers import Command
+from chat.measuring import Asked, read_answers
 from ingestion.models import Corpus
+from search.evaluation.beir import CollectionError
 from tests.search.evaluation.test_beir import write
 
 if TYPE_CHECKING:
@@ -86,3 +88,32 @@ def test_a_wrong_file_of_answers_is_refused_in_a_sentence(
 def test_a_missing_file_of_answers_is_named(collection: Path, admin: User) -> None:
     with pytest.raises(CommandError, match=r"gone\.jsonl cannot be read"):
         call_command(Command(), str(collection), "gone.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "holds no question"),
+        (b'{"question": "Who?"}\n', "line 1: expected one JSON object"),
+        (b'{"question": "Who?", "answers": ["a"]}\n{"question": " ", "answers": ["a"]}', "line 2"),
+        (b'{"question": "Who?", "answers": [""]}', "line 1: expected one JSON object"),
+        (b"\xff\xfe", "is not UTF-8"),
+    ],
+)
+def test_answers_that_cannot_be_read_are_named(
+    tmp_path: Path, content: bytes, sentence: str
+) -> None:
+    file = tmp_path / "answers.jsonl"
+    file.write_bytes(content)
+
+    with pytest.raises(CollectionError, match=sentence):
+        read_answers(file)
+    with pytest.raises(CollectionError, match="cannot be read"):
+        read_answers(tmp_path / "gone")
+
+
+def test_answers_may_hold_any_sign(tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    file.write_text('\ufeff{"question": "Who?", "answers": ["a\u2028b"]}\r\n\r\n')
+
+    assert read_answers(file) == [Asked("Who?", ["a\u2028b"])]
