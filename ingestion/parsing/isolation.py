@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 # Threads of the web process may read at the same time; so many zygotes then wait for more.
 _MOST_IDLE = 2
+_ABORTED = frozenset({-signal.SIGABRT, -signal.SIGTRAP, -signal.SIGILL})
 _POLL_SECONDS = 0.01
 _MAX_OUTPUT_BYTES = 8 * 1024 * 1024
 
@@ -220,7 +221,8 @@ def _result(end: _End, answer: IO[bytes], log: IO[bytes], memory_bytes: int) -> 
     if end.timed_out or end.status == -signal.SIGXCPU:
         raise ParseError("time limit reached", code="too_slow")
     if end.status != 0:
-        if sandbox.is_exhausted(end.peak_bytes, memory_bytes):
+        aborted = end.status in _ABORTED
+        if sandbox.is_exhausted(end.peak_bytes, memory_bytes, aborted=aborted):
             raise ParseError(f"died with {end.peak_bytes} bytes in memory", code="too_large")
         raise ParserCrashed(f"parser ended with status {end.status}: {_last_lines(log)}")
     if answer.seek(0, os.SEEK_END) >= sandbox.MAX_WRITTEN_BYTES:

@@ -20,6 +20,8 @@ MAX_WRITTEN_BYTES = 200 * 1024 * 1024
 _MAX_OPEN_FILES = 64
 # Of the address space; the rest is code, and memory that was asked for but never touched.
 _EXHAUSTED_SHARE = 0.7
+# What grows by doubling is refused the next step when it holds a third.
+_REFUSED_SHARE = 0.3
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
@@ -45,9 +47,12 @@ def enter(*, memory_bytes: int, cpu_seconds: int, parent: int) -> None:
     _limit(resource.RLIMIT_NPROC, 0)
 
 
-def is_exhausted(peak: int, memory_bytes: int) -> bool:
-    """Whether a process that ended with this peak of resident memory had run out of it."""
-    return peak > _EXHAUSTED_SHARE * memory_bytes
+def is_exhausted(peak: int, memory_bytes: int, *, aborted: bool = False) -> bool:
+    """Whether a process that ended with this peak of resident memory had run out of it.
+
+    One that ended itself, as programs in C++ do where memory is refused, had less in use.
+    """
+    return peak > (_REFUSED_SHARE if aborted else _EXHAUSTED_SHARE) * memory_bytes
 
 
 def peak_bytes(pid: int | None = None) -> int:

@@ -361,3 +361,10 @@ def test_a_document_survives_the_wire() -> None:
     )
     assert wire.decode_answer(wire.encode_document(parsed)) == parsed
     assert json.loads(wire.encode_error("corrupt", "x" * 9999))["message"] == "x" * 2000
+
+
+def test_a_child_that_ends_itself_where_memory_is_refused_is_no_crash() -> None:
+    held = 480 * MEBIBYTE
+    assert sandbox.is_exhausted(held, 1024 * MEBIBYTE, aborted=True)
+    assert not sandbox.is_exhausted(held, 1024 * MEBIBYTE)
+    assert not sandbox.is_exhausted(100 * MEBIBYTE, 1024 * MEBIBYTE, aborted=True)
