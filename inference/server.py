@@ -116,12 +116,12 @@ async def _or_error(handler: Handler, request: Request) -> Response:
     except NoModel as exc:
         return _error(424, "no_model", str(exc))
     except InferenceBusy as exc:
-        return _error(429, "overloaded", str(exc), retry_after_seconds=exc.retry_after_seconds)
+        return _error(429, "Overloaded", str(exc), retry_after_seconds=exc.retry_after_seconds)
     except InferenceError as exc:  # of a service that somebody else runs
-        return _error(424, "backend", str(exc))
+        return _error(424, "Backend", str(exc))
     except Exception:
         logger.exception("%s failed", request.url.path)
-        return _error(424, "backend", "the model failed on this input; the log has the details")
+        return _error(424, "Backend", "the model failed on this input; the log has the details")
 
 
 def _error(
@@ -142,7 +142,7 @@ async def embed(request: Request) -> Response:
     engine = request.app.state.models.embedder.get()
     encoded = await asyncio.to_thread(engine.encode, texts)
     if not truncate and any(item.truncated for item in encoded):
-        raise _Refused(413, "validation", f"an input has more than {engine.max_tokens} tokens")
+        raise _Refused(413, "Validation", f"an input has more than {engine.max_tokens} tokens")
     lane = _lane(request)
     if lane == Lane.INGESTION and engine.half is not None:
         engine = engine.half
@@ -159,7 +159,7 @@ async def rerank(request: Request) -> Response:
     body = await _body(request)
     query = body.get("query")
     if not isinstance(query, str) or not query.strip():
-        raise _Refused(422, "validation", "`query` must be a text that is not empty")
+        raise _Refused(422, "Validation", "`query` must be a text that is not empty")
     texts = _texts(body.get("texts"), "texts")
     truncate = _flag(body, "truncate", default=True)
     raw_scores = _flag(body, "raw_scores", default=False)
@@ -172,7 +172,7 @@ async def rerank(request: Request) -> Response:
         encoded = await asyncio.to_thread(engine.encode, query, texts)
         cut = [item.truncated for item in encoded]
         if not truncate and any(cut):
-            raise _Refused(413, "validation", f"a pair has more than {engine.max_tokens} tokens")
+            raise _Refused(413, "Validation", f"a pair has more than {engine.max_tokens} tokens")
         future = request.app.state.scheduler.submit(engine, encoded, lane=_lane(request))
         logits = await _result(request, future)
     calibration = engine.info.calibration
@@ -202,7 +202,9 @@ async def info(request: Request) -> Response:
     main = embedder or reranker
     about = main.info if main else None
     if embedder is None and reranker is not None:
-        kind: dict[str, Any] = {"reranker": {"id2label": {"0": "LABEL_0"}}}
+        kind: dict[str, Any] = {
+            "reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+        }
     else:
         kind = {"embedding": {"pooling": embedder.pooling if embedder else ""}}
     return _json(
@@ -219,6 +221,8 @@ async def info(request: Request) -> Response:
             "auto_truncate": True,
             "tokenization_workers": 1,
             "version": version("sentence-transformers"),
+            "sha": None,
+            "docker_label": None,
             "embedder": asdict(embedder.info) if embedder else None,
             "embedder_reason": models.reason("embedder"),
             "reranker": asdict(reranker.info) if reranker else None,
@@ -234,9 +238,9 @@ async def health(request: Request) -> Response:
     """200 when everything has loaded and the embedder can be used, else 503 with the reason."""
     models: Models = request.app.state.models
     if models.embedder.reason:
-        return _error(503, "unhealthy", models.embedder.reason)
+        return _error(503, "Unhealthy", models.embedder.reason)
     if models.reranker.is_loading:
-        return _error(503, "unhealthy", models.reranker.reason)
+        return _error(503, "Unhealthy", models.reranker.reason)
     return Response(status_code=200)
 
 
@@ -252,7 +256,32 @@ async def metrics(request: Request) -> Response:
     for lane in Lane:
         depth = state.scheduler.depth(lane)
         lines.append(f'{prefix}_queue_texts{{lane="{lane.name.lower()}"}} {depth}')
+    lines += _by_teis_names(state.requests, state.scheduler)
     return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+
+
+def _by_teis_names(requests: Counter[tuple[str, int]], scheduler: Scheduler) -> list[str]:
+    """What dashboards and autoscalers of TEI read; sums and counts in place of histograms."""
+    done = scheduler.counters
+    failed = sum(count for (_, status), count in requests.items() if status >= 400)
+    counts = {
+        "te_request_count": requests.total(),
+        "te_request_success": requests.total() - failed,
+        "te_request_failure": failed,
+    }
+    lines: list[str] = []
+    for name, count in counts.items():
+        lines += [f"# TYPE {name} counter", f"{name} {count}"]
+    lines += ["# TYPE te_queue_size gauge", f"te_queue_size {scheduler.depth()}"]
+    sums = {
+        "te_batch_next_size": (done.texts, done.batches),
+        "te_batch_next_tokens": (done.tokens, done.batches),
+        "te_request_queue_duration": (done.queued_seconds, done.texts),
+        "te_request_inference_duration": (done.seconds, done.batches),
+    }
+    for name, (total, count) in sums.items():
+        lines += [f"# TYPE {name} summary", f"{name}_sum {total}", f"{name}_count {count}"]
+    return lines
 
 
 async def _body(request: Request) -> Mapping[str, Any]:
@@ -261,28 +290,28 @@ async def _body(request: Request) -> Mapping[str, Any]:
     async for piece in request.stream():
         content += piece
         if len(content) > MAX_BODY_BYTES:
-            raise _Refused(413, "validation", f"the body has more than {MAX_BODY_BYTES} bytes")
+            raise _Refused(413, "Validation", f"the body has more than {MAX_BODY_BYTES} bytes")
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as exc:
-        raise _Refused(422, "validation", f"the body is not JSON: {exc}") from exc
+        raise _Refused(422, "Validation", f"the body is not JSON: {exc}") from exc
     if not isinstance(body, dict):
-        raise _Refused(422, "validation", "the body must be a JSON object")
+        raise _Refused(422, "Validation", "the body must be a JSON object")
     for name, only in FIXED_OPTIONS.items():
         given = body.get(name)
         if given is not None and str(given).lower() != str(only).lower():
-            raise _Refused(422, "validation", f"`{name}` cannot be {given!r} on this server")
+            raise _Refused(422, "Validation", f"`{name}` cannot be {given!r} on this server")
     return body
 
 
 def _texts(value: object, name: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise _Refused(422, "validation", f"`{name}` must be a list of texts")
+        raise _Refused(422, "Validation", f"`{name}` must be a list of texts")
     if not value:
-        raise _Refused(422, "empty", f"`{name}` must not be empty")
+        raise _Refused(400, "Empty", f"`{name}` must not be empty")
     if len(value) > MAX_CLIENT_BATCH:
         most = f"batch size {len(value)} > maximum allowed batch size {MAX_CLIENT_BATCH}"
-        raise _Refused(413, "validation", most)
+        raise _Refused(413, "Validation", most)
     return value
 
 
@@ -291,7 +320,7 @@ def _flag(body: Mapping[str, Any], name: str, *, default: bool) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise _Refused(422, "validation", f"`{name}` must be true or false")
+        raise _Refused(422, "Validation", f"`{name}` must be true or false")
     return value
 
 
@@ -309,10 +338,10 @@ async def _result(request: Request, future: Future[NDArray[np.float32]]) -> NDAr
                 raise _Refused(499, "cancelled", "the caller has gone")
     except asyncio.CancelledError:  # uvicorn, when it stops
         future.cancel()
-        raise _Refused(503, "unhealthy", "the model server is stopping") from None
+        raise _Refused(503, "Unhealthy", "the model server is stopping") from None
     rows = waiting.result()
     if not np.isfinite(rows).all():
-        raise _Refused(424, "backend", "the model gave numbers that are not finite")
+        raise _Refused(424, "Backend", "the model gave numbers that are not finite")
     return rows
 
 

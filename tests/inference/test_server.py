@@ -138,7 +138,7 @@ def test_a_caller_that_forbids_truncation_hears_of_it(
     answer = post(f"{rerank_url}/{path}", body)
 
     assert answer.status_code == 413
-    assert answer.json()["error_type"] == "validation"
+    assert answer.json()["error_type"] == "Validation"
     assert "tokens" in answer.json()["error"]
 
 
@@ -223,25 +223,45 @@ def test_metrics_count_requests_and_texts(rerank_url: str) -> None:
     assert told('queue_texts{lane="ingestion"}') == 0
 
 
+def test_dashboards_of_tei_find_its_names(rerank_url: str) -> None:
+    def told() -> dict[str, float]:
+        lines = get(f"{rerank_url}/metrics").text.splitlines()
+        pairs = [line.rsplit(" ", 1) for line in lines if line.startswith("te_")]
+        return {name: float(value) for name, value in pairs}
+
+    before = told()
+    post(f"{rerank_url}/rerank", {"query": "why", "texts": ["because", "so"]})
+    post(f"{rerank_url}/rerank", {"query": "why", "texts": []})
+    after = told()
+
+    grown = {name: after[name] - before[name] for name in after}
+    assert (grown["te_request_count"], grown["te_request_success"]) == (2, 1)
+    assert grown["te_request_failure"] == 1
+    assert (grown["te_batch_next_size_sum"], grown["te_batch_next_size_count"]) == (2, 1)
+    assert grown["te_batch_next_tokens_sum"] == 10
+    assert grown["te_request_inference_duration_sum"] > 0
+    assert after["te_queue_size"] == 0
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "error_type"),
     [
-        ("embed", b"{not json", 422, "validation"),
-        ("embed", b'{"inputs": "\\ud800"}', 422, "validation"),
-        ("embed", ["a list"], 422, "validation"),
-        ("embed", {}, 422, "validation"),
-        ("embed", {"inputs": []}, 422, "empty"),
-        ("embed", {"inputs": ["fine", 7]}, 422, "validation"),
-        ("embed", {"inputs": "x", "truncate": "yes"}, 422, "validation"),
-        ("embed", {"inputs": "x", "normalize": False}, 422, "validation"),
-        ("embed", {"inputs": "x", "prompt_name": "query"}, 422, "validation"),
-        ("embed", {"inputs": ["x"] * (MAX_CLIENT_BATCH + 1)}, 413, "validation"),
-        ("embed", {"inputs": "x" * (MAX_BODY_BYTES + 1)}, 413, "validation"),
-        ("rerank", {"texts": ["a"]}, 422, "validation"),
-        ("rerank", {"query": "  ", "texts": ["a"]}, 422, "validation"),
-        ("rerank", {"query": "q", "texts": "a"}, 422, "validation"),
-        ("rerank", {"query": "q", "texts": []}, 422, "empty"),
-        ("rerank", {"query": "q", "texts": ["a"], "raw_scores": 1}, 422, "validation"),
+        ("embed", b"{not json", 422, "Validation"),
+        ("embed", b'{"inputs": "\\ud800"}', 422, "Validation"),
+        ("embed", ["a list"], 422, "Validation"),
+        ("embed", {}, 422, "Validation"),
+        ("embed", {"inputs": []}, 400, "Empty"),
+        ("embed", {"inputs": ["fine", 7]}, 422, "Validation"),
+        ("embed", {"inputs": "x", "truncate": "yes"}, 422, "Validation"),
+        ("embed", {"inputs": "x", "normalize": False}, 422, "Validation"),
+        ("embed", {"inputs": "x", "prompt_name": "query"}, 422, "Validation"),
+        ("embed", {"inputs": ["x"] * (MAX_CLIENT_BATCH + 1)}, 413, "Validation"),
+        ("embed", {"inputs": "x" * (MAX_BODY_BYTES + 1)}, 413, "Validation"),
+        ("rerank", {"texts": ["a"]}, 422, "Validation"),
+        ("rerank", {"query": "  ", "texts": ["a"]}, 422, "Validation"),
+        ("rerank", {"query": "q", "texts": "a"}, 422, "Validation"),
+        ("rerank", {"query": "q", "texts": []}, 400, "Empty"),
+        ("rerank", {"query": "q", "texts": ["a"], "raw_scores": 1}, 422, "Validation"),
     ],
 )
 def test_a_bad_request_is_refused_in_the_shape_of_tei(
@@ -323,7 +343,7 @@ def test_while_the_models_load_everything_answers_at_once(connect: Connect) -> N
         assert "model is loading" in answer.json()["error"]
         assert int(answer.headers["Retry-After"]) >= 1
     assert health.status_code == 503
-    assert health.json() == {"error": "the model is loading", "error_type": "unhealthy"}
+    assert health.json() == {"error": "the model is loading", "error_type": "Unhealthy"}
     assert info.is_loading
     assert (info.embedder, info.reranker) == (None, None)
 
@@ -375,7 +395,7 @@ def test_a_full_queue_answers_429_and_says_when_to_return(
         time.sleep(0.01)
 
     assert refused.status_code == 429
-    assert refused.json()["error_type"] == "overloaded"
+    assert refused.json()["error_type"] == "Overloaded"
     assert int(refused.headers["Retry-After"]) >= 1
     engine.gate.set()
     for thread in (*busy, other_lane):
@@ -408,7 +428,7 @@ def test_a_model_that_fails_answers_424_and_the_server_goes_on(
     broken = post(f"{held_url}/embed", {"inputs": "x " * BREAKS})
 
     assert broken.status_code == 424
-    assert broken.json()["error_type"] == "backend"
+    assert broken.json()["error_type"] == "Backend"
     assert post(f"{held_url}/embed", {"inputs": "x"}).status_code == 200
 
 
