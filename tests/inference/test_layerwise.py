@@ -23,7 +23,11 @@ WIDTH, HEADS, INNER, LAYERS, FIRST = 32, 4, 48, 4, 2
 CONFIG: dict[str, Any] = {
     "architectures": ["LayerWiseMiniCPMForCausalLM"],
     # The publisher's code is named, and must not be needed.
-    "auto_map": {"AutoModelForCausalLM": "modeling.LayerWiseMiniCPMForCausalLM"},
+    "auto_map": {
+        "AutoConfig": "configuration_minicpm_reranker.LayerWiseMiniCPMConfig",
+        "AutoModel": "modeling_minicpm_reranker.LayerWiseMiniCPMModel",
+        "AutoModelForCausalLM": "modeling_minicpm_reranker.LayerWiseMiniCPMForCausalLM",
+    },
     "model_type": "minicpm",
     "hidden_size": WIDTH,
     "intermediate_size": INNER,
