@@ -344,6 +344,7 @@ def test_the_keyboard_and_a_narrow_window_are_enough(
     page = open_page(width=390, height=844, scheme="dark")
     page.goto(library)
     page.get_by_role("link", name="Ask this corpus").click()
+    page.wait_for_url("**/chat/?corpus=*")  # the page before has a #main and a "/" of its own
     page.locator("#main").focus()
     page.keyboard.press("/")
     expect(page.locator("#question")).to_be_focused()
