@@ -1,8 +1,8 @@
 # Every target works on a fresh machine with Python 3.11 or newer; nothing else need be installed.
 PYTHON ?= python3
 PORT ?= 8000
-# Of the test suite, at a time; each starts Redis, Chroma and the model server for itself.
-PROCESSES ?= 0
+# Tests that run one after the other: they start and kill whole sites, or drive a browser.
+ALONE := tests/browser tests/faults $(addprefix tests/ragsite/test_,up.py whole_run.py demo.py)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
@@ -19,9 +19,10 @@ run: $(VENV)/installed ## start the site on this machine (PORT=8000, DATA_DIR=va
 demo: $(VENV)/installed ## the main job in the terminal: ingest samples/, ask three questions
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && DATA_DIR="$$folder" $(BIN)/python manage.py demo
 
-test: $(VENV)/installed-dev ## the whole test suite; what touches the database again on PostgreSQL where it is installed (PROCESSES=2)
+test: $(VENV)/installed-dev ## the whole test suite; what touches the database again on PostgreSQL where it is installed
 	@sh tests/install-tools.sh
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest $(ALONE)
 	$(BIN)/python -m tests.on_postgresql
 
 test-slow: $(VENV)/installed-dev ## the campaigns that take long
