@@ -50,7 +50,7 @@ class Depths:
         self.layers = sorted({layer for pair in DEPTHS.values() for layer in pair})
         self.module = Interaction(layers=self.layers)
         # A few passages are in the lists of many questions of one set.
-        self.module.memory = StateMemory(self.module, 6 * 2**30)
+        self.module.memory = StateMemory(self.module, 4 * 2**30)
         config = self.module.bert.config
         self.heads = {
             depth: Head(config.vocab_size, config.hidden_size, layers=2, window=31, rank=64)
