@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 from pytest_django.fixtures import Settings
+from redis import RedisError
 
 from ingestion.models import Corpus
 from ragsite import limits
@@ -18,11 +20,15 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def one_minute(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def one_minute(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[None]:
     monkeypatch.setattr(
         "ragsite.limits.time.time", lambda: 1_800_000_010.5
     )  # 10.5 s into its minute
     limits._here.clear()
+    with contextlib.suppress(RedisError):  # that other tests have started or not
+        counts = limits.shared_client(settings.REDIS_URL)
+        for key in counts.scan_iter("ragsite:limit:*"):
+            counts.delete(key)
     monkeypatch.setattr(limits, "_away_until", 0.0)
     yield
     limits._here.clear()
