@@ -1,8 +1,6 @@
 # Every target works on a fresh machine with Python 3.11 or newer; nothing else need be installed.
 PYTHON ?= python3
 PORT ?= 8000
-# Tests that run one after the other: they start and kill whole sites, or drive a browser.
-ALONE := tests/browser tests/faults $(addprefix tests/ragsite/test_,up.py whole_run.py demo.py)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
@@ -21,8 +19,7 @@ demo: $(VENV)/installed ## the main job in the terminal: ingest samples/, ask th
 
 test: $(VENV)/installed-dev ## the whole test suite; what touches the database again on PostgreSQL where it is installed
 	@sh tests/install-tools.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ALONE))
-	$(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m tests.on_postgresql
 
 test-slow: $(VENV)/installed-dev ## the campaigns that take long
