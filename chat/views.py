@@ -6,6 +6,7 @@ whether or not anybody follows; a page that is reloaded follows again from the s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ from ingestion.types import DocumentFilter
 from search.inspector import inspection_of_answer
 
 TURNS_SHOWN = 30
+MOST_READERS = 10_000
+# When it was last asked whether an account and a session may follow streams, and the answer.
+_readers: dict[tuple[Any, ...], tuple[float, bool]] = {}
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
@@ -182,12 +186,27 @@ def still_signed_in(
     also: what else must be true of the account.
     """
 
+    key = request.session.session_key
+    reader = (person.pk, key, *sorted(also.items()))
+
     def is_there() -> bool:
-        key = request.session.session_key
         active = User.objects.filter(pk=person.pk, is_active=True, **also)
         return key is not None and active.exists() and request.session.exists(key)
 
-    return lambda: in_thread(is_there)
+    async def known_or_asked() -> bool:
+        # The many streams that one browser may have open ask once together.
+        asked_at, answer = _readers.get(reader, (0.0, False))
+        if time.monotonic() - asked_at < sse.ALLOWED_SECONDS / 2:
+            return answer
+        if len(_readers) >= MOST_READERS:
+            _readers.clear()
+        # Who comes meanwhile need not ask as well.
+        _readers[reader] = (time.monotonic(), answer if asked_at else True)
+        answer = await in_thread(is_there)
+        _readers[reader] = (time.monotonic(), answer)
+        return answer
+
+    return known_or_asked
 
 
 @require_POST
