@@ -34,7 +34,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ import numpy as np
 import torch
 
 from inference import engines
-from inference.devices import memory_for_states
+from inference.devices import memory_for_states, multiplies_bfloat16
 from inference.eight_bits import convert
 from inference.engines import Reranker
 from inference.interaction import Interaction, StateMemory
@@ -240,11 +239,11 @@ def compare(place: str, mix: str, count: int, rounds: int) -> None:
         arms |= exported(plain, Path(place))
     readers = [full, rounded]
     if compares:
-        quick = engine_of(engines.cross_encoder(place), place)
+        half = engines.cross_encoder(place)
+        if multiplies_bfloat16():
+            half[0].read_in_bfloat16()
+        quick = engine_of(half, place)
         readers.append(quick)
-        if engines.multiplies_bfloat16():
-            quick.model[0].read_in_bfloat16()
-            quick.described = replace(quick.described, dtype="bfloat16")
         arms |= {f"ours {quick.described.dtype}": ours(quick), "ours again": ours(quick)}
         for engine in readers:
             engine.batch_tokens = engines.CPU_READING_TOKENS
@@ -301,7 +300,7 @@ def main() -> None:
     able = torch.cpu.get_capabilities()
     print(
         f"{able.get('cpu_name', platform.processor())}, {torch.get_num_threads()} threads, "
-        f"bfloat16 instructions: {'yes' if engines.multiplies_bfloat16() else 'no'}; "
+        f"bfloat16 instructions: {'yes' if multiplies_bfloat16() else 'no'}; "
         + ", ".join(f"{name} {version(name)}" for name in ("torch", "sentence-transformers"))
     )
     for model in options.models.split(","):

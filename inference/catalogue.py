@@ -117,7 +117,7 @@ CATALOGUE = (
         "English, Japanese, Chinese",
         512,
         "cpu",
-        "float32, bfloat16 where the processor has it",
+        "float32",
         "fitted on labelled pairs, with the fused place",
         _FREE,
         "inference/models/reranker/README.md",

@@ -25,6 +25,14 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for it; without them it is many times slower."""
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 def unused_gpu(driver: Path = DRIVER) -> str:
     """The name of a GPU that the driver has and torch cannot use; empty where there is none.
 

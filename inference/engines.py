@@ -11,7 +11,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +19,7 @@ import numpy as np
 
 from inference.catalogue import BUNDLED, languages
 from inference.choice import fetched_commit
-from inference.devices import best_device, memory_for_states
+from inference.devices import best_device, memory_for_states, multiplies_bfloat16
 from inference.errors import NoModel
 from inference.models_on_disk import (
     BUNDLED_RERANKER,
@@ -28,7 +27,7 @@ from inference.models_on_disk import (
     embedder_folder,
     revision,
 )
-from inference.precision import AUTO, EIGHT_BITS, Options, in_eight_bits, unfit
+from inference.precision import AUTO, Options, in_quicker_type, needs_trial, unfit
 from inference.remote_code import permit
 from inference.types import Calibration, ModelInfo
 
@@ -104,9 +103,12 @@ class _Engine(ABC):
     reads_pairs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        from inference.onednn import prepack
         from inference.packed import Cores
 
         on_cpu = self.described.device == "cpu"
+        if on_cpu:
+            prepack(self.network)
         self.batch_tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
         if on_cpu or self.described.dtype != "float32":
             self._packed = self._on_packs()
@@ -118,6 +120,11 @@ class _Engine(ABC):
         """The model with the speed of its last batches."""
         speed = round(self._tokens / self._seconds, 1) if self._seconds else 0.0
         return replace(self.described, tokens_per_second=speed)
+
+    @property
+    def network(self) -> Any:
+        """The module that computes."""
+        return getattr(self.model, "network", self.model)
 
     @property
     def is_packed(self) -> bool:
@@ -162,9 +169,14 @@ class _Engine(ABC):
         assert self._packed is not None
         if self._cores is None:
             return self._packed(_laid_end_to_end(batch, self.described.device))
+        from inference.onednn import ROWS_STEP
+
         shares = self._cores.shares([item.tokens for item in batch])
-        packs = [_laid_end_to_end([batch[n] for n in share], "cpu") for share in shares]
-        rows = torch.cat(self._cores.run(self._packed, packs))
+        packs = [
+            _laid_end_to_end([batch[n] for n in share], "cpu", step=ROWS_STEP) for share in shares
+        ]
+        found = self._cores.run(self._packed, packs)
+        rows = torch.cat([rows[: len(share)] for rows, share in zip(found, shares, strict=True)])
         places = torch.tensor([n for share in shares for n in share])
         return torch.empty_like(rows).index_copy_(0, places, rows)
 
@@ -310,7 +322,7 @@ class Reranker(_Engine):
         return classifier.logits
 
 
-def _laid_end_to_end(batch: Sequence[Encoded], device: str) -> Pack:
+def _laid_end_to_end(batch: Sequence[Encoded], device: str, *, step: int = 1) -> Pack:
     from inference.packed import Pack
 
     def rows(name: str) -> list[Any]:
@@ -319,7 +331,7 @@ def _laid_end_to_end(batch: Sequence[Encoded], device: str) -> Pack:
             for item in batch
         ]
 
-    return Pack.of(rows("input_ids"), rows("token_type_ids"), device)
+    return Pack.of(rows("input_ids"), rows("token_type_ids"), device, step=step)
 
 
 def load_embedder(model: str) -> Embedder:
@@ -333,13 +345,9 @@ def load_embedder(model: str) -> Embedder:
     """
     folder = embedder_folder(model)
     _check_folder(model)
-    from sentence_transformers import SentenceTransformer
-
     device = best_device()
     try:
-        loaded = SentenceTransformer(
-            str(folder or model), device=device, model_kwargs=SAFE_WEIGHTS_ONLY
-        )
+        loaded = _bi_encoder(model, device)
     except (OSError, ValueError) as exc:
         raise NoModel(f"the embedding model {model} cannot be loaded: {_first_line(exc)}") from exc
     info = ModelInfo(
@@ -350,26 +358,41 @@ def load_embedder(model: str) -> Embedder:
         max_tokens=int(loaded.max_seq_length or 512),
         dimension=int(loaded.get_embedding_dimension() or 0),
     )
-    engine = Embedder(info, loaded.eval())
+    engine = Embedder(info, loaded)
     engine.warm_up(engine.encode([KNOWN_PAIRS[0][1] * 8] * 8))
-    if device == "cpu" and engine.described.dtype == "float32" and multiplies_bfloat16():
+    if device == "cpu" and multiplies_bfloat16():
         engine.half = _in_bfloat16(engine)
     return engine
 
 
-def _in_bfloat16(engine: Embedder) -> Embedder | None:
-    """The same model in bfloat16, if its vectors are those of `engine` to HALF_COSINE.
+def _bi_encoder(model: str, device: str) -> Any:
+    """The model of sentence-transformers; on a CPU in float32, whatever it was saved in.
+
+    Raises:
+        OSError, ValueError: it cannot be loaded.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    place = str(embedder_folder(model) or model)
+    loaded = SentenceTransformer(place, device=device, model_kwargs=SAFE_WEIGHTS_ONLY)
+    return loaded.float().eval() if device == "cpu" else loaded.eval()
+
+
+def _in_bfloat16(exact: Embedder) -> Embedder | None:
+    """The same model in bfloat16, if its vectors are those of `exact` to HALF_COSINE.
 
     Only where texts are computed without padding: of those kinds of model it is known quicker.
     """
-    if not engine.is_packed:
+    if not exact.is_packed:
         return None
-    half = Embedder(replace(engine.described, dtype="bfloat16"), deepcopy(engine.model).bfloat16())
-    texts = engine.encode([text for pair in KNOWN_PAIRS for text in pair])
-    cosines = (engine.compute(texts) * half.compute(texts)).sum(axis=1)
+    info = replace(exact.described, dtype="bfloat16")
+    # Loaded again, because engines replace layers of their models.
+    half = Embedder(info, _bi_encoder(info.model_id, info.device).bfloat16())
+    texts = exact.encode([text for pair in KNOWN_PAIRS for text in pair])
+    cosines = (exact.compute(texts) * half.compute(texts)).sum(axis=1)
     if not cosines.min() > HALF_COSINE:  # nor where it is no number
         return None
-    half.warm_up(engine.encode([KNOWN_PAIRS[0][1] * 8] * 8))
+    half.warm_up(exact.encode([KNOWN_PAIRS[0][1] * 8] * 8))
     return half
 
 
@@ -448,22 +471,22 @@ def _in_type(loaded: Any, wanted: str, *, device: str) -> tuple[Any, str, str]:
     from inference.interaction import Interaction
 
     compares_states = isinstance(loaded[0], Interaction)
+    if device == "cpu":  # whatever it was saved in
+        loaded.float()
     why = unfit(wanted, device=device, compares_states=compares_states)
-    if wanted in EIGHT_BITS and not why:
+    if needs_trial(wanted, device=device) and not why:
 
         def engine_of(model: Any) -> Reranker:
             most = min(RERANKER_MAX_TOKENS, model.max_seq_length or RERANKER_MAX_TOKENS)
             return Reranker(ModelInfo("trial", "", device, _dtype(model), most), model.eval())
 
-        quick, why = in_eight_bits(loaded, wanted, engine_of=engine_of)
+        quick, why = in_quicker_type(loaded, wanted, engine_of=engine_of)
         if quick is not None:
             return quick, wanted, ""
     refused = f"{wanted} was asked for: {why}" if why else ""
     chosen = AUTO if why else wanted
     if device == "cuda" and not compares_states and chosen != "float32":
         loaded.half() if chosen == "float16" else loaded.bfloat16()
-    if device == "cpu" and compares_states and chosen == AUTO and multiplies_bfloat16():
-        loaded[0].read_in_bfloat16()
     return loaded, _dtype(loaded), refused
 
 
@@ -502,8 +525,7 @@ def _late_interaction(
     from inference.late_interaction import LateInteractionReranker, load
 
     loaded = load(place, device=device, **allowed)
-    if device == "cuda":
-        loaded.bfloat16()
+    loaded.bfloat16() if device == "cuda" else loaded.float()
     info = _described(place, loaded, device=device, chosen=chosen, allowed=allowed)
     most = min(RERANKER_MAX_TOKENS, loaded.max_seq_length or RERANKER_MAX_TOKENS)
     engine = LateInteractionReranker(replace(info, max_tokens=most), loaded.eval())
@@ -644,14 +666,6 @@ def _check_folder(model: str) -> None:
             f"{model} has weights in a format that can run code ({pickled.name}); save the model "
             "again as safetensors"
         )
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for it; without them it is many times slower."""
-    import torch
-
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def _dtype(loaded: Any) -> str:

@@ -15,13 +15,12 @@ packages, and its digest is checked when it is loaded.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from sentence_transformers.base.modules import InputModule
 from torch import nn
@@ -29,8 +28,11 @@ from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
 from inference.models_on_disk import DEFAULT_EMBEDDER, embedder_folder
+from inference.onednn import ROWS_STEP
+from inference.packed import Cores, Pack, PackedEncoder, is_packable
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 MODULE_TYPE = "inference.interaction.Interaction"
@@ -44,7 +46,6 @@ NARROW, WIDE = 0.02, 0.1
 # Below any cosine: what stands for a token that is not there.
 ABSENT = -1.0
 WINDOW_SHARPNESS = 8.0
-READ_AT_ONCE = 4
 
 
 class Interaction(InputModule):
@@ -143,8 +144,9 @@ class Interaction(InputModule):
     def read_in_bfloat16(self) -> None:
         """Let the encoder compute in bfloat16 from now on; the head stays at float32.
 
-        Quicker only where the processor multiplies bfloat16 by itself. The scores move by a few
-        hundredths; `benchmarks/rerank_cpu.py` measures both.
+        To be called before an engine is made of it, which replaces its layers. Quicker only where
+        the processor multiplies bfloat16 by itself. The scores move by a few hundredths;
+        `benchmarks/rerank_cpu.py` measures both.
         """
         self._words = self.bert.embeddings.word_embeddings.weight.detach().clone()
         self.bert.to(torch.bfloat16)
@@ -219,18 +221,23 @@ class StateMemory:
     costs the head alone for the next. Kept as float16, and handed out as such whether they were
     kept or read just now, so that a score does not depend on what was asked before.
 
-    On a CPU a few texts at a time are read by each core on its own: less padding, and no core
-    waits for another.
+    On a CPU texts are read without padding, a few at a time by each core on its own.
     """
 
     def __init__(self, module: Interaction, most_bytes: float) -> None:
+        """Remember nothing yet.
+
+        Raises:
+            ValueError: its encoder is of a kind that cannot be read so.
+        """
         self._module, self._most = module, most_bytes
         self._kept: OrderedDict[bytes, list[Tensor]] = OrderedDict()
         self.bytes = 0.0
-        self._cores = torch.get_num_threads()
-        self._readers = ThreadPoolExecutor(
-            self._cores, "reader", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._packed: PackedEncoder | None = None
+        if module.bert.device.type == "cpu":
+            if not is_packable(module.bert):
+                raise ValueError(f"{module.encoder} is no BERT model with GELU")
+            self._packed, self._cores = PackedEncoder(module.bert), Cores()
 
     def __call__(self, ids: Tensor) -> list[Tensor]:
         """States (n, t, d) per layer for token ids (n, t), as `Interaction.states` gives them."""
@@ -238,36 +245,50 @@ class StateMemory:
         rows = [row[:length].cpu().numpy() for row, length in zip(ids, lengths, strict=True)]
         keys = [row.tobytes() for row in rows]
         found: dict[bytes, list[Tensor]] = {}
-        unread: dict[bytes, int] = {}
-        for n, key in enumerate(keys):
+        unread: dict[bytes, NDArray[np.int64]] = {}
+        for key, row in zip(keys, rows, strict=True):
             if key in self._kept:
                 self._kept.move_to_end(key)
                 found[key] = self._kept[key]
             else:
-                unread[key] = n
-        in_order = sorted(unread.values(), key=lambda n: int(lengths[n]))
-        shares = self._shares(in_order) if ids.device.type == "cpu" else [in_order]
-
-        def read(some: Sequence[int]) -> list[Tensor]:
-            return self._module.states(ids[some, : max(lengths[n] for n in some)])
-
-        for some, layers_read in zip(shares, self._readers.map(read, shares), strict=True):
-            for place, n in enumerate(some):
-                states = [layer[place, : lengths[n]].half().cpu() for layer in layers_read]
-                found[keys[n]] = states
-                self._keep(keys[n], states)
-        layers = range(len(self._module.layers))
+                unread[key] = row
+        for key, states in zip(unread, self._read(list(unread.values())), strict=True):
+            found[key] = states
+            self._keep(key, states)
         padded = [
-            nn.utils.rnn.pad_sequence([found[key][layer] for key in keys], batch_first=True)
-            for layer in layers
+            nn.utils.rnn.pad_sequence(layer, batch_first=True)
+            for layer in zip(*(found[key] for key in keys), strict=True)
         ]
         return [layer.to(ids.device).float() for layer in padded]
 
-    def _shares(self, in_order: Sequence[int]) -> list[Sequence[int]]:
-        """What is read together: as many shares for each core, READ_AT_ONCE texts at most."""
-        rounds = math.ceil(len(in_order) / (READ_AT_ONCE * self._cores))
-        size = math.ceil(len(in_order) / max(1, rounds * self._cores))
-        return [in_order[n : n + size] for n in range(0, len(in_order), max(1, size))]
+    def _read(self, rows: Sequence[NDArray[np.int64]]) -> list[list[Tensor]]:
+        """States (t, d) per layer of each text of t token ids, as float16."""
+        if not rows:
+            return []
+        if self._packed is None:
+            ids = nn.utils.rnn.pad_sequence(
+                [torch.from_numpy(row) for row in rows],
+                batch_first=True,
+                padding_value=self._module.tokenizer.pad_token_id,
+            ).to(self._module.bert.device)
+            layers = self._module.states(ids)
+            return [
+                [layer[n, : len(row)].half().cpu() for layer in layers]
+                for n, row in enumerate(rows)
+            ]
+        encoder, depths = self._packed, self._module.layers
+        shares = self._cores.shares([len(row) for row in rows])
+        packs = [_of_one_side([rows[n] for n in share]) for share in shares]
+        read = self._cores.run(
+            lambda pack: [layer.half() for layer in encoder.states_after(depths, pack)], packs
+        )
+        found: list[list[Tensor]] = [[] for _ in rows]
+        for share, pack, layers in zip(shares, packs, read, strict=True):
+            by_text = [layer.split(list(pack.cuts.lengths)) for layer in layers]
+            for place, n in enumerate(share):
+                # A copy, or one text would keep the memory of all that were read with it.
+                found[n] = [layer[place].clone() for layer in by_text]
+        return found
 
     def _keep(self, key: bytes, states: list[Tensor]) -> None:
         self._kept[key] = states
@@ -275,6 +296,10 @@ class StateMemory:
         while self.bytes > self._most:
             _, oldest = self._kept.popitem(last=False)
             self.bytes -= _bytes(oldest)
+
+
+def _of_one_side(rows: Sequence[NDArray[np.int64]]) -> Pack:
+    return Pack.of(rows, [np.zeros_like(row) for row in rows], step=ROWS_STEP)
 
 
 def _bytes(states: list[Tensor]) -> int:

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from inference.eight_bits import EightBitLinear
+from inference.onednn import PrepackedLinear
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -62,8 +63,24 @@ class Pack:
     cuts: Cuts
 
     @classmethod
-    def of(cls, ids: Sequence[ArrayLike], types: Sequence[ArrayLike], device: str = "cpu") -> Self:
-        """Lay n texts end to end."""
+    def of(
+        cls,
+        ids: Sequence[ArrayLike],
+        types: Sequence[ArrayLike],
+        device: str = "cpu",
+        *,
+        step: int = 1,
+    ) -> Self:
+        """Lay n texts end to end.
+
+        Args:
+            step: of what the number of tokens is to be a multiple; for that another text, without
+                meaning, may stand behind the n.
+        """
+        missing = -sum(np.size(text) for text in ids) % step
+        if missing:
+            filler = np.zeros(missing, np.int64)
+            ids, types = [*ids, filler], [*types, filler]
         lengths = [np.size(text) for text in ids]
         ends = np.cumsum([0, *lengths])
         places = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
@@ -114,8 +131,8 @@ def is_packable(model: Any) -> bool:
 class PackedEncoder:
     """The encoder of a BERT or RoBERTa model of transformers, on packs.
 
-    It computes with the model's own weights; those of query, key and value become one matrix,
-    of which the model's are views.
+    It computes with the model's own layers, whatever they have been replaced by. Plain ones of
+    query, key and value become one matrix, of which the model's are views.
     """
 
     def __init__(self, model: Any, *, attention: Attention | None = None) -> None:
@@ -130,7 +147,7 @@ class PackedEncoder:
         behind = FAMILIES[config.model_type]
         self._first_place = config.pad_token_id + 1 if behind else 0
         self._layers = list(model.encoder.layer)
-        self._joined = [_join(layer.attention.self) for layer in self._layers]
+        self._reading = [_reading(layer.attention.self) for layer in self._layers]
         self._attention = attention or _attention
         self._behind_attention = _behind_attention
 
@@ -140,12 +157,25 @@ class PackedEncoder:
 
     def states(self, pack: Pack, *, first_only: bool = False) -> Tensor:
         """Last states (t, d) of all tokens; of each text's first token alone, (n, d)."""
-        hidden = self._embedded(pack)
-        for number, (layer, joined) in enumerate(zip(self._layers, self._joined, strict=True)):
-            last = first_only and number == len(self._layers) - 1
-            asked, attended = (self._firsts if last else self._all)(joined, hidden, pack)
+        return self.states_after([len(self._layers)], pack, first_only=first_only)[0]
+
+    def states_after(
+        self, layers: Sequence[int], pack: Pack, *, first_only: bool = False
+    ) -> list[Tensor]:
+        """States (t, d) after each of these layers, counted from 1 and in ascending order.
+
+        Args:
+            first_only: of the last layer, those of each text's first token alone, (n, d).
+        """
+        hidden, found = self._embedded(pack), []
+        for number in range(1, layers[-1] + 1):
+            layer, reading = self._layers[number - 1], self._reading[number - 1]
+            firsts = first_only and number == layers[-1]
+            asked, attended = (self._firsts if firsts else self._all)(reading, hidden, pack)
             hidden = self._behind_attention(layer, attended, asked)
-        return hidden
+            if number in layers:
+                found.append(hidden)
+        return found
 
     def _embedded(self, pack: Pack) -> Tensor:
         parts = self._model.embeddings
@@ -154,16 +184,14 @@ class PackedEncoder:
         found: Tensor = parts.LayerNorm(hidden)
         return found
 
-    def _all(self, joined: _Linear, hidden: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
+    def _all(self, reading: _Reading, hidden: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
         """All tokens, and what each of them sees of its text."""
-        query, key, value = joined(hidden).chunk(3, dim=1)
-        return hidden, self._attend(query, key, value, pack.cuts, pack.cuts)
+        return hidden, self._attend(*reading(hidden), pack.cuts, pack.cuts)
 
-    def _firsts(self, joined: _Linear, hidden: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
+    def _firsts(self, reading: _Reading, hidden: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
         """The first token of each text, and what it sees."""
         asked = hidden[pack.firsts]
-        query = joined.rows(0, self._width)(asked)
-        key, value = joined.rows(self._width, 3 * self._width)(hidden).chunk(2, dim=1)
+        query, key, value = reading(hidden, asked)
         texts = len(asked)
         ends = torch.arange(texts + 1, dtype=torch.int32, device=asked.device)
         return asked, self._attend(query, key, value, Cuts(ends, [1] * texts, 1), pack.cuts)
@@ -192,6 +220,9 @@ class PackedClassifier:
         return found.reshape(-1)
 
 
+Result = TypeVar("Result")
+
+
 class Cores:
     """Runs packs on a CPU: each core takes one at a time and computes it alone."""
 
@@ -216,14 +247,41 @@ class Cores:
             tokens += lengths[n]
         return shares
 
-    def run(self, compute: Callable[[Pack], Tensor], packs: Sequence[Pack]) -> list[Tensor]:
+    def run(self, compute: Callable[[Pack], Result], packs: Sequence[Pack]) -> list[Result]:
         """Results of `compute(pack)` for each, in their order."""
 
-        def alone(pack: Pack) -> Tensor:
+        def alone(pack: Pack) -> Result:
             with torch.inference_mode():  # which holds for one thread
                 return compute(pack)
 
         return list(self._pool.map(alone, packs))
+
+
+# Queries of the tokens asked for, or of all, and keys and values of all, (t, d) each.
+_Reading = Callable[..., tuple["Tensor", "Tensor", "Tensor"]]
+
+
+def _reading(attention: Any) -> _Reading:
+    """The layers of query, key and value: as one of 3d outputs, where they can be joined."""
+    parts = (attention.query, attention.key, attention.value)
+    if isinstance(parts[0], PrepackedLinear):
+
+        def apart(hidden: Tensor, asked: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+            query, key, value = parts
+            return query(hidden if asked is None else asked), key(hidden), value(hidden)
+
+        return apart
+    joined = _join(parts)
+    width = len(joined.weight) // 3
+
+    def together(hidden: Tensor, asked: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        if asked is None:
+            query, key, value = joined(hidden).chunk(3, dim=1)
+            return query, key, value
+        key, value = joined.rows(width, 3 * width)(hidden).chunk(2, dim=1)
+        return joined.rows(0, width)(asked), key, value
+
+    return together
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +299,8 @@ class _Linear:
         return type(self)(self.weight[begin:end], self.bias[begin:end])
 
 
-def _join(attention: Any) -> Any:
-    """Query, key and value as one layer of 3d outputs; the parts become views of it."""
-    parts = (attention.query, attention.key, attention.value)
+def _join(parts: Sequence[Any]) -> Any:
+    """Layers that read the same as one; the parts become views of it."""
     if isinstance(parts[0], EightBitLinear):
         return type(parts[0]).joined(parts)
     weight = torch.cat([part.weight.detach() for part in parts])
@@ -255,10 +312,11 @@ def _join(attention: Any) -> Any:
 
 def _behind_attention(layer: Any, attended: Tensor, asked: Tensor) -> Tensor:
     """The rest of a layer, for the tokens that were asked for."""
-    output, feed = layer.attention.output, layer.output
+    output, feed, inner = layer.attention.output, layer.output, layer.intermediate.dense
     hidden = output.LayerNorm(output.dense(attended) + asked)
-    inner = functional.gelu(layer.intermediate.dense(hidden))
-    found: Tensor = feed.LayerNorm(feed.dense(inner) + hidden)
+    fused = isinstance(inner, PrepackedLinear)
+    wide = inner.gelu(hidden) if fused else functional.gelu(inner(hidden))
+    found: Tensor = feed.LayerNorm(feed.dense(wide) + hidden)
     return found
 
 

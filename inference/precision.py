@@ -1,8 +1,8 @@
 """In which type a reranker computes: what an operator may ask for, and what is granted.
 
-By itself it is the quickest type that keeps the scores: float32 on a CPU (bfloat16 for the bundled
-encoder where the processor multiplies it), bfloat16 on a GPU. Eight bits are used only where they
-are asked for and pass the trial of `inference.trial`.
+By itself it is the quickest type that keeps the scores: float32 on a CPU, bfloat16 on a GPU. What
+moves scores by more than that, eight bits and bfloat16 on a CPU, is used only where it is asked for
+and passes the trial of `inference.trial`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
+
+from inference.devices import multiplies_bfloat16
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,7 @@ AUTO = "auto"
 INT8, FLOAT8 = "int8", "float8"
 DTYPES = (AUTO, "float32", "float16", "bfloat16", INT8, FLOAT8)
 EIGHT_BITS = (INT8, FLOAT8)
+BFLOAT16 = "bfloat16"
 DTYPE_SETTING, SPEEDUPS_SETTING = "RERANKER_DTYPE", "RERANKER_SPEEDUPS"
 SPEEDUPS = ("compile", "graphs")
 # The first GPUs that multiply float8 are of this generation (Ada; Hopper is 9.0).
@@ -67,8 +70,9 @@ def unfit(dtype: str, *, device: str, compares_states: bool = False) -> str:
     if dtype == AUTO or (dtype == "float32" and device == "cpu"):
         return ""
     if device == "cpu":
-        if dtype in ("float16", "bfloat16"):
-            return "on a CPU it is many times slower or, where it is not, used by itself"
+        slow = dtype == "float16" or (dtype == BFLOAT16 and not multiplies_bfloat16())
+        if slow:
+            return "this processor has no instructions for it, and is many times slower without"
         return "it needs a GPU" if dtype == FLOAT8 else ""
     if compares_states:
         return "on a GPU the bundled reranker computes in float32"
@@ -79,13 +83,19 @@ def unfit(dtype: str, *, device: str, compares_states: bool = False) -> str:
     return ""
 
 
-def in_eight_bits(
-    exact: Any, kind: str, *, engine_of: Callable[[Any], Reranker]
+def needs_trial(dtype: str, *, device: str) -> bool:
+    """Whether scores in a type move so far that their order is to be tried."""
+    return dtype in EIGHT_BITS or (dtype == BFLOAT16 and device == "cpu")
+
+
+def in_quicker_type(
+    exact: Any, dtype: str, *, engine_of: Callable[[Any], Reranker]
 ) -> tuple[Any | None, str]:
-    """The cross-encoder in eight bits if its order is that of the exact one, or why it is not used.
+    """The cross-encoder in a type that needs a trial, or why its order is not the exact one's.
 
     Args:
-        exact: of sentence-transformers, in float32; it stays as it is.
+        exact: of sentence-transformers, in float32; layers of it may be replaced by such as
+            compute the same.
         engine_of: makes an engine of one.
     """
     from inference.eight_bits import convert
@@ -93,16 +103,20 @@ def in_eight_bits(
     from inference.trial import LEAST_OVERLAP, overlap, sample
 
     quick = deepcopy(exact)
-    if kind == FLOAT8:
-        quick.bfloat16()
     compares_states = isinstance(quick[0], Interaction)
-    if not convert(quick[0].bert if compares_states else quick[0].auto_model, kind):
+    if dtype == BFLOAT16 and compares_states:
+        quick[0].read_in_bfloat16()
+    elif dtype in (BFLOAT16, FLOAT8):
+        quick.bfloat16()
+    network = quick[0].bert if compares_states else quick[0].auto_model
+    if dtype in EIGHT_BITS and not convert(network, dtype):
         return None, "it has no layers that can be computed so"
+    engines = engine_of(exact), engine_of(quick)
     if compares_states:  # or each passage would be read anew for each question
         for model in (exact, quick):
             model[0].memory = StateMemory(model[0], float("inf"))
     try:
-        found = overlap(engine_of(exact), engine_of(quick), *sample())
+        found = overlap(*engines, *sample())
     except OSError as exc:
         return None, f"the sample documents to try it on cannot be read ({exc})"
     finally:

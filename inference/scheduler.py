@@ -173,13 +173,15 @@ class Scheduler:
             return []
         first = min(self._waiting, key=lambda r: r.lane)
         peers = [r for r in self._waiting if r.lane == first.lane and r.engine is first.engine]
+        engine = first.engine
         batch: Batch = []
-        longest, full = 0, False
+        tokens, longest, full = 0, 0, False
         while peers and not full:
             for request in peers:
-                longest = max(longest, request.items[request.order[-1]].tokens)
-                padded = longest * (len(batch) + 1)
-                full = len(batch) == BATCH_TEXTS or padded > first.engine.batch_tokens
+                text = request.items[request.order[-1]].tokens
+                longest, tokens = max(longest, text), tokens + text
+                computed = tokens if engine.is_packed else longest * (len(batch) + 1)
+                full = len(batch) == BATCH_TEXTS or computed > engine.batch_tokens
                 if full and batch:
                     break
                 batch.append((request, request.order.pop()))

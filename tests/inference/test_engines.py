@@ -12,6 +12,7 @@ import pytest
 from inference import engines
 from inference.catalogue import BUNDLED
 from inference.choice import Choice
+from inference.devices import multiplies_bfloat16
 from inference.engines import HALF_COSINE, Embedder, Reranker, load_embedder, load_reranker
 from inference.errors import NoModel
 from inference.models import Models
@@ -77,7 +78,7 @@ def test_half_precision_gives_nearly_the_same_vectors(embedder: Embedder) -> Non
     assert cosines.min() > HALF_COSINE
     assert np.abs(found - expected).max() > 1e-5  # it is another computation
     assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
-    assert (embedder.half is not None) == engines.multiplies_bfloat16()
+    assert (embedder.half is not None) == multiplies_bfloat16()
 
 
 def test_related_texts_are_nearer_than_unrelated_ones(embedder: Embedder) -> None:

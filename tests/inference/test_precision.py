@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from inference import engines
+from inference.devices import multiplies_bfloat16
 from inference.eight_bits import EightBitLinear, Float8Linear, Int8Linear, convert
-from inference.engines import load_reranker
+from inference.engines import Reranker, load_reranker
 from inference.precision import FLOAT8, INT8, Options, unfit
 from inference.trial import overlap, sample
 
@@ -77,9 +79,9 @@ def test_the_head_stays_as_it_is(cross_encoder: Path) -> None:
 
 def test_packs_are_computed_in_eight_bits(cross_encoder: Path) -> None:
     exact = load_reranker(str(cross_encoder))
-    quick = load_reranker(str(cross_encoder))
-    convert(quick.model[0].auto_model, INT8)
-    quick._packed = quick._on_packs()
+    model = engines.cross_encoder(str(cross_encoder), device="cpu")
+    convert(model[0].auto_model, INT8)
+    quick = Reranker(exact.described, model.eval())
     pairs = exact.encode("Which engine?", ["a copper engine", "a garden", "the harbour " * 40])
 
     found, wanted = quick.compute(pairs), exact.compute(pairs)
@@ -100,6 +102,44 @@ def test_eight_bits_that_change_the_order_are_refused_and_the_scores_stay(
     assert found.info.dtype_refused.startswith("int8 was asked for: of the first ten")
     pairs = exact.encode("Which engine?", ["a copper engine", "a garden"])
     assert np.array_equal(found.compute(pairs), exact.compute(pairs))
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="this processor does not multiply it")
+@pytest.mark.parametrize("which", ["bundled", "cross-encoder"])
+def test_bfloat16_on_a_cpu_is_granted_where_it_is_asked_for_and_keeps_the_order(
+    cross_encoder: Path, which: str
+) -> None:
+    place = str(cross_encoder) if which == "cross-encoder" else which
+    exact = load_reranker(place)
+    quick = load_reranker(place, options=Options("bfloat16"))
+    pairs = exact.encode("Which engine?", ["a copper engine", "a garden", "the harbour " * 40])
+
+    found, wanted = quick.compute(pairs), exact.compute(pairs)
+
+    assert (exact.info.dtype, quick.info.dtype) == ("float32", "bfloat16")
+    assert quick.info.dtype_refused == ""
+    assert 0 < np.abs(found - wanted).max() < 0.1
+
+
+def test_without_instructions_for_bfloat16_a_cpu_computes_in_float32(
+    cross_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.precision.multiplies_bfloat16", lambda: False)
+
+    found = load_reranker(str(cross_encoder), options=Options("bfloat16"))
+
+    assert found.info.dtype == "float32"
+    assert "this processor has no instructions for it" in found.info.dtype_refused
+
+
+def test_weights_that_were_saved_in_half_precision_are_computed_in_float32_on_a_cpu(
+    cross_encoder: Path, tmp_path: Path
+) -> None:
+    engines.cross_encoder(str(cross_encoder), device="cpu").half().save_pretrained(str(tmp_path))
+
+    found = load_reranker(str(tmp_path))
+
+    assert found.info.dtype == "float32"
 
 
 def test_the_trial_counts_the_first_ten(cross_encoder: Path) -> None:
@@ -126,7 +166,7 @@ def test_the_trial_counts_the_first_ten(cross_encoder: Path) -> None:
         ("auto", "cpu", False, ""),
         ("float32", "cpu", True, ""),
         (INT8, "cpu", True, ""),
-        ("bfloat16", "cpu", False, "many times slower"),
+        ("float16", "cpu", False, "many times slower"),
         (FLOAT8, "cpu", False, "needs a GPU"),
         (INT8, "cuda", False, "on a GPU there is float8"),
         ("float16", "cuda", False, ""),

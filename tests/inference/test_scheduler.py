@@ -167,6 +167,19 @@ def test_a_text_that_breaks_the_model_fails_its_own_caller_alone(
     assert scheduler.submit(engine, encoded(3), lane=Lane.QUESTION).result(WAIT).tolist() == [3]
 
 
+def test_where_nothing_is_padded_the_tokens_alone_fill_a_batch(
+    scheduler: Scheduler, engine: HeldEngine
+) -> None:
+    engine.is_packed = True
+    engine.gate.set()
+    most = engine.batch_tokens
+    short, long = [most // 10] * 5, [most // 2]
+
+    scheduler.submit(engine, encoded(*short, *long), lane=Lane.QUESTION).result(WAIT)
+
+    assert engine.batches == [short + long]  # padded it would be six times the longest
+
+
 def test_a_batch_that_does_not_fit_into_memory_is_halved(scheduler: Scheduler) -> None:
     engine = HeldEngine(most_texts=3)
     engine.gate.set()
