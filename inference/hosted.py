@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import random
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +21,22 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 
+from inference.answers import Answer, Part
 from inference.catalogue import known
 from inference.errors import InferenceBusy, InferenceLate, InferenceUnreachable, NoModel
 from inference.types import ModelInfo
+from telemetry.requests import Threads
 
+# Requests that are under way at once, and that wait for one of those to end.
+AT_ONCE = 16
+WAITING = 48
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 0.5
 SECONDS = 10.0
 CONNECT_SECONDS = 3.0
+RETRY_AFTER_SECONDS = 2.0
 # Scores of exactly 0 and 1 have no log-odds.
 SMALLEST = 1e-6
 TRY_AGAIN = (429, 500, 502, 503, 504)
@@ -79,7 +87,10 @@ def service_of(name: str) -> tuple[str, str] | None:
 
 
 class HostedReranker:
-    """One model of one service; any number of threads may use it at once."""
+    """One model of one service; any number of threads may use it at once.
+
+    It has threads of its own, so that a service that is slow keeps nobody else waiting.
+    """
 
     def __init__(
         self, name: str, *, environment: Mapping[str, str] = os.environ, url: str = ""
@@ -108,11 +119,43 @@ class HostedReranker:
             max_tokens=entry.max_tokens if entry else 0,
         )
         self._http = httpx.Client(headers={"Authorization": f"Bearer {self._key}"})
+        self._threads = Threads(AT_ONCE, thread_name_prefix="hosted")
+        self._places = threading.BoundedSemaphore(AT_ONCE + WAITING)
 
     @property
     def batch_tokens(self) -> int:
         """How many tokens the service takes at once is its own affair."""
         return 0
+
+    def submit(self, question: str, passages: Sequence[str]) -> Answer:
+        """Ask for the logits of passages, (n,); cancel what waits to have it skipped.
+
+        Raises:
+            InferenceBusy: too many requests wait for this service.
+        """
+        if not self._places.acquire(blocking=False):
+            raise InferenceBusy(
+                f"too many requests wait for {self._service.title}",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        answer, since = Answer(), time.perf_counter()
+        answer.add_done_callback(lambda _: self._places.release())
+
+        def ask() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
+            began = time.perf_counter()
+            try:
+                logits = self.logits(question, passages)
+            except Exception as exc:  # noqa: BLE001 (goes to the caller)
+                answer.set_exception(exc)
+                return
+            took = time.perf_counter() - began
+            answer.parts.append(Part(len(passages), began - since, took))
+            answer.set_result(np.asarray(logits, np.float32))
+
+        self._threads.submit(ask)
+        return answer
 
     def logits(self, question: str, passages: Sequence[str]) -> list[float]:
         """The log-odds of the service's relevance of each passage, in their order.
@@ -144,6 +187,11 @@ class HostedReranker:
         ):
             raise self._nonsense()
         return [_log_odds(scores[n]) for n in range(len(passages))]
+
+    def close(self) -> None:
+        """Drop what waits, and the connections of what is under way."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._http.close()
 
     def _asked(self, body: Mapping[str, Any]) -> httpx.Response:
         until = time.monotonic() + SECONDS

@@ -70,6 +70,8 @@ def create_app(models: Models, scheduler: Scheduler | None = None) -> Starlette:
         models.load_in_background()
         yield
         queue.close()
+        if isinstance(models.reranker.engine, HostedReranker):
+            models.reranker.engine.close()
 
     app = Starlette(
         routes=[
@@ -166,7 +168,7 @@ async def rerank(request: Request) -> Response:
     return_text = _flag(body, "return_text", default=False)
     engine = request.app.state.models.reranker.get()
     if isinstance(engine, HostedReranker):
-        logits = np.asarray(await asyncio.to_thread(engine.logits, query, texts), np.float32)
+        logits = await _result(request, engine.submit(query, texts))
         cut = [False] * len(texts)  # services do not tell
     else:
         encoded = await asyncio.to_thread(engine.encode, query, texts)

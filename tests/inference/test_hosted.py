@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from inference import hosted
 from inference.errors import InferenceBusy, InferenceLate, InferenceUnreachable, NoModel
 from inference.hosted import SERVICES, HostedReranker, service_of
+from inference.models import Slot
+from tests.inference.stand_ins import HeldEngine, serving
+from tests.inference.test_server import _Loaded
 
 PASSAGES = ["Penguins live in the south.", "Paris is the capital of France.", "A cup of flour."]
 NAMES = ("cohere:rerank-v3.5", "voyage:rerank-2.5", "jina:jina-reranker-v2-base-multilingual")
@@ -48,6 +55,11 @@ class Api:
         return 200, {}, {self.rows: rows}
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 64
+    daemon_threads = True
+
+
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setattr(hosted, "FIRST_PAUSE_SECONDS", 0.01)
@@ -68,7 +80,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
         def log_message(self, *_: object) -> None:
             """Be quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     served.url = f"http://127.0.0.1:{server.server_port}/rerank"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield served
@@ -147,6 +159,55 @@ def test_a_service_that_does_not_answer_is_given_up_in_time(
             reranker(api).logits("Where?", PASSAGES)
     finally:
         answer.set()
+
+
+def test_a_slow_service_keeps_nobody_else_waiting(api: Api) -> None:
+    api.wait = threading.Event()
+    embedder: Any = HeldEngine()
+    embedder.gate.set()
+    models = _Loaded("held", "held", embedder=Slot(embedder, ""), reranker=Slot(reranker(api), ""))
+    asked = {"query": "Where?", "texts": PASSAGES}
+    many = 33  # more than threads that tokenise, on any machine
+    with (
+        serving(models) as url,
+        httpx.Client(base_url=url, timeout=20, trust_env=False) as client,
+        ThreadPoolExecutor(many) as callers,
+    ):
+        try:
+            slow = [callers.submit(client.post, "/rerank", json=asked) for _ in range(many)]
+            while len(api.asked) < hosted.AT_ONCE:
+                time.sleep(0.01)
+            embedded = client.post("/embed", json={"inputs": "two words"}, timeout=5)
+            assert (embedded.status_code, len(api.asked)) == (200, hosted.AT_ONCE)
+        finally:
+            api.wait.set()
+        answers = [answer.result() for answer in slow]
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()[0]["index"] for answer in answers} == {1}
+
+
+def test_only_so_many_requests_wait_for_a_service(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosted, "AT_ONCE", 1)
+    monkeypatch.setattr(hosted, "WAITING", 1)
+    api.wait = threading.Event()
+    service = reranker(api)
+
+    with closing(service):
+        under_way = service.submit("first", PASSAGES)
+        while not api.asked:
+            time.sleep(0.01)
+        waiting = service.submit("second", PASSAGES)
+        with pytest.raises(InferenceBusy, match="too many requests wait for Cohere"):
+            service.submit("third", PASSAGES)
+        assert waiting.cancel()
+        instead = service.submit("fourth", PASSAGES)
+        api.wait.set()
+        assert under_way.result(10).argmax() == instead.result(10).argmax() == 1
+
+    assert [asked["query"] for asked in api.asked] == ["first", "fourth"]
 
 
 def test_a_refusal_is_told_in_the_services_words(api: Api) -> None:
