@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from inference.answers import Answer, Part
 from inference.engines import Encoded
 from inference.errors import InferenceBusy
+from inference.metrics import BATCH_SIZES, BATCH_TOKENS, Histogram
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +66,7 @@ class _Request:
     engine: Computes
     items: Sequence[Encoded]
     lane: Lane
-    future: Future[NDArray[np.float32]]
+    future: Answer
     order: list[int]
     rows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     since: float = field(default_factory=time.perf_counter)
@@ -112,6 +114,12 @@ class Scheduler:
 
     lane_texts: int = LANE_TEXTS
     counters: Counters = field(default_factory=Counters)
+    batch_sizes: Histogram = field(
+        default_factory=lambda: Histogram("te_batch_next_size", "Texts of a batch.", BATCH_SIZES)
+    )
+    batch_tokens: Histogram = field(
+        default_factory=lambda: Histogram("te_batch_next_tokens", "Of a batch.", BATCH_TOKENS)
+    )
     _waiting: list[_Request] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _closed: bool = False
@@ -119,22 +127,20 @@ class Scheduler:
     def __post_init__(self) -> None:
         threading.Thread(target=self._run, name="model", daemon=True).start()
 
-    def submit(
-        self, engine: Computes, items: Sequence[Encoded], *, lane: Lane
-    ) -> Future[NDArray[np.float32]]:
+    def submit(self, engine: Computes, items: Sequence[Encoded], *, lane: Lane) -> Answer:
         """Put texts in the queue. Cancel the future to have them skipped.
 
         Args:
             items: (n,) with n >= 1.
 
         Returns:
-            A future of the results, (n, …) in the order of `items`.
+            A future of the results, (n, …) in the order of `items`, and of how long they took.
 
         Raises:
             InferenceBusy: more than `lane_texts` texts would wait in this lane.
         """
         order = sorted(range(len(items)), key=lambda n: -items[n].tokens)
-        request = _Request(engine, items, lane, Future(), order)
+        request = _Request(engine, items, lane, Answer(), order)
         with self._changed:
             if self.depth(lane) + len(items) > self.lane_texts:
                 raise InferenceBusy(
@@ -148,6 +154,10 @@ class Scheduler:
         """How many texts wait, in one lane or in all."""
         with self._changed:
             return sum(len(r.order) for r in self._waiting if lane in (None, r.lane))
+
+    def depths(self) -> dict[Lane, int]:
+        """How many texts wait in each lane."""
+        return {lane: self.depth(lane) for lane in Lane}
 
     def close(self) -> None:
         """Finish the running batch and take no more."""
@@ -207,7 +217,12 @@ class Scheduler:
         self.counters.padded_tokens += padded
         self.counters.pairs += len(items) if engine.reads_pairs else 0
         self.counters.queued_seconds += sum(began - request.since for request, _ in batch)
-        self.counters.seconds += time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        self.counters.seconds += seconds
+        self.batch_sizes.observe(len(items))
+        self.batch_tokens.observe(sum(tokens))
+        for request, texts in Counter(request for request, _ in batch).items():
+            request.future.parts.append(Part(texts, began - request.since, seconds))
         for (request, n), row in zip(batch, rows, strict=True):
             request.done(n, row)
 

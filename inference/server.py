@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import Future
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from inference.answers import Answer
 from inference.errors import InferenceBusy, InferenceError, ModelLoading, NoModel
 from inference.hosted import HostedReranker
+from inference.metrics import Cost, Kind, Metrics
 from inference.models import Models
 from inference.reading import read_characters
 from inference.scheduler import BATCH_TEXTS, LANE_TEXTS, Lane, Scheduler
@@ -36,6 +38,8 @@ from telemetry import requests, tracing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from inference.engines import Embedder, Encoded, Reranker
 
 MAX_CLIENT_BATCH = 256
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -53,12 +57,25 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class _Refused(Exception):
-    """A request that is answered with an error of this status and type."""
+    """A request that is answered with an error of this status and type.
 
-    def __init__(self, status: int, error_type: str, message: str) -> None:
+    cause: by which TEI counts it.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        error_type: str,
+        message: str,
+        *,
+        cause: str = "validation",
+        retry_after_seconds: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.error_type = error_type
+        self.cause = cause
+        self.retry_after_seconds = retry_after_seconds
 
 
 def create_app(models: Models, scheduler: Scheduler | None = None) -> Starlette:
@@ -83,55 +100,71 @@ def create_app(models: Models, scheduler: Scheduler | None = None) -> Starlette:
         ],
         lifespan=lifespan,
     )
-    app.state.models, app.state.scheduler, app.state.requests = models, queue, Counter()
+    app.state.models, app.state.scheduler, app.state.metrics = models, queue, Metrics(queue)
     return app
 
 
-def _answered(handler: Handler) -> Handler:
-    """Answer every error in TEI's shape, and count."""
+def _as_tei(refused: _Refused) -> dict[str, str]:
+    return {"error": str(refused), "error_type": refused.error_type}
+
+
+def _answered(handler: Handler, told: Callable[[_Refused], dict[str, str]] = _as_tei) -> Handler:
+    """Answer every error in the API's shape, and count."""
 
     async def answer(request: Request) -> Response:
         path, sent = request.url.path, request.headers
+        metrics: Metrics = request.app.state.metrics
+        request.state.method = "batch"
         with (
             requests.under(requests.of(sent)) as number,
             tracing.span(f"{request.method} {path}", sent, request_id=number) as span,
         ):
-            response = await _or_error(handler, request)
+            try:
+                response = await handler(request)
+            except Exception as exc:  # noqa: BLE001 (one of them is logged, all are told)
+                refused = _refusal(exc, path)
+                metrics.failed[refused.cause] += 1
+                response = _error(refused, told)
+            else:
+                metrics.succeeded[request.state.method] += 1
             if span is not None:
                 span.set_attribute("http.response.status_code", response.status_code)
             logger.debug("%s answered %d", path, response.status_code)
-        request.app.state.requests[path, response.status_code] += 1
+        metrics.asked[request.state.method] += 1
+        metrics.requests[path, response.status_code] += 1
         return response
 
     return answer
 
 
-async def _or_error(handler: Handler, request: Request) -> Response:
-    try:
-        return await handler(request)
-    except _Refused as exc:
-        return _error(exc.status, exc.error_type, str(exc))
-    except ClientDisconnect:  # before all of the body was here
-        return _error(499, "cancelled", "the caller has gone")
-    except ModelLoading as exc:
-        return _error(503, "model_loading", str(exc), retry_after_seconds=2)
-    except NoModel as exc:
-        return _error(424, "no_model", str(exc))
-    except InferenceBusy as exc:
-        return _error(429, "Overloaded", str(exc), retry_after_seconds=exc.retry_after_seconds)
-    except InferenceError as exc:  # of a service that somebody else runs
-        return _error(424, "Backend", str(exc))
-    except Exception:
-        logger.exception("%s failed", request.url.path)
-        return _error(424, "Backend", "the model failed on this input; the log has the details")
+def _refusal(exc: Exception, path: str) -> _Refused:
+    match exc:
+        case _Refused():
+            return exc
+        case ClientDisconnect():  # before all of the body was here
+            return _Refused(499, "cancelled", "the caller has gone", cause="dropped")
+        case ModelLoading():
+            return _Refused(
+                503, "model_loading", str(exc), cause="unhealthy", retry_after_seconds=2
+            )
+        case NoModel():
+            return _Refused(424, "no_model", str(exc), cause="model_type")
+        case InferenceBusy():
+            after = exc.retry_after_seconds
+            return _Refused(
+                429, "Overloaded", str(exc), cause="overloaded", retry_after_seconds=after
+            )
+        case InferenceError():  # of a service that somebody else runs
+            return _Refused(424, "Backend", str(exc), cause="inference")
+    logger.error("%s failed", path, exc_info=exc)
+    message = "the model failed on this input; the log has the details"
+    return _Refused(424, "Backend", message, cause="inference")
 
 
-def _error(
-    status: int, error_type: str, message: str, *, retry_after_seconds: float | None = None
-) -> Response:
-    response = _json({"error": message, "error_type": error_type}, status=status)
-    if retry_after_seconds is not None:
-        response.headers["Retry-After"] = f"{retry_after_seconds:.0f}"
+def _error(refused: _Refused, told: Callable[[_Refused], dict[str, str]] = _as_tei) -> Response:
+    response = _json(told(refused), status=refused.status)
+    if refused.retry_after_seconds is not None:
+        response.headers["Retry-After"] = f"{refused.retry_after_seconds:.0f}"
     return response
 
 
@@ -139,17 +172,61 @@ async def embed(request: Request) -> Response:
     """`{"inputs": text or [texts], "truncate"?}` -> [[float]]; unit vectors."""
     body = await _body(request)
     inputs = body.get("inputs")
-    texts = _texts([inputs] if isinstance(inputs, str) else inputs, "inputs")
+    if isinstance(inputs, str):
+        inputs, request.state.method = [inputs], "single"
+    texts = _texts(inputs, "inputs")
     truncate = _flag(body, "truncate", default=True)
     engine = request.app.state.models.embedder.get()
-    encoded = await asyncio.to_thread(engine.encode, texts)
+    cost = _begun(request, "embed", engine, texts)
+    encoded = await _encoded(request, cost, engine.encode, texts)
     if not truncate and any(item.truncated for item in encoded):
         raise _Refused(413, "Validation", f"an input has more than {engine.max_tokens} tokens")
     lane = _lane(request)
     if lane == Lane.INGESTION and engine.half is not None:
         engine = engine.half
-    future = request.app.state.scheduler.submit(engine, encoded, lane=lane)
-    return _json(await _result(request, future))
+    answer = request.app.state.scheduler.submit(engine, encoded, lane=lane)
+    vectors = await _result(request, answer, cost)
+    return _computed(request, vectors, cost)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """Texts in the order that the reranker gave them.
+
+    logits, relevance: (n,) in the order of the request; the latter calibrated, 0 to 1.
+    order: places in the request, best first. truncated: whether a pair was cut.
+    """
+
+    engine: Reranker | HostedReranker
+    logits: NDArray[np.float32]
+    relevance: NDArray[np.float64]
+    order: list[int]
+    truncated: list[bool]
+    cost: Cost
+
+
+async def _ranked(
+    request: Request, query: str, texts: list[str], *, truncate: bool = True
+) -> _Ranking:
+    """Let the reranker of this server, or the service it asks, score texts."""
+    engine = request.app.state.models.reranker.get()
+    cost = _begun(request, "predict", engine, texts, question=query)
+    if isinstance(engine, HostedReranker):
+        answer = engine.submit(query, texts)
+        cut = [False] * len(texts)  # services do not tell
+    else:
+        encoded = await _encoded(request, cost, engine.encode, query, texts)
+        cut = [item.truncated for item in encoded]
+        if not truncate and any(cut):
+            raise _Refused(413, "Validation", f"a pair has more than {engine.max_tokens} tokens")
+        answer = request.app.state.scheduler.submit(engine, encoded, lane=_lane(request))
+    logits = await _result(request, answer, cost)
+    calibration = engine.info.calibration
+    log_odds = calibration.slope * logits.astype(np.float64) + calibration.intercept
+    # The logistic function, in a form that cannot overflow.
+    relevance = 0.5 + 0.5 * np.tanh(log_odds / 2)
+    order: list[int] = np.argsort(-logits, kind="stable").tolist()
+    return _Ranking(engine, logits, relevance, order, cut, cost)
 
 
 async def rerank(request: Request) -> Response:
@@ -159,42 +236,29 @@ async def rerank(request: Request) -> Response:
     the logit; with `return_text` also how many characters of a truncated text were read.
     """
     body = await _body(request)
-    query = body.get("query")
-    if not isinstance(query, str) or not query.strip():
-        raise _Refused(422, "Validation", "`query` must be a text that is not empty")
+    query = _query(body)
     texts = _texts(body.get("texts"), "texts")
     truncate = _flag(body, "truncate", default=True)
     raw_scores = _flag(body, "raw_scores", default=False)
     return_text = _flag(body, "return_text", default=False)
-    engine = request.app.state.models.reranker.get()
-    if isinstance(engine, HostedReranker):
-        logits = await _result(request, engine.submit(query, texts))
-        cut = [False] * len(texts)  # services do not tell
-    else:
-        encoded = await asyncio.to_thread(engine.encode, query, texts)
-        cut = [item.truncated for item in encoded]
-        if not truncate and any(cut):
-            raise _Refused(413, "Validation", f"a pair has more than {engine.max_tokens} tokens")
-        future = request.app.state.scheduler.submit(engine, encoded, lane=_lane(request))
-        logits = await _result(request, future)
-    calibration = engine.info.calibration
-    log_odds = calibration.slope * logits.astype(np.float64) + calibration.intercept
-    # The logistic function, in a form that cannot overflow.
-    scores = logits if raw_scores else 0.5 + 0.5 * np.tanh(log_odds / 2)
-    ranked = [
+    ranking = await _ranked(request, query, texts, truncate=truncate)
+    scores = ranking.logits if raw_scores else ranking.relevance
+    rows: list[dict[str, Any]] = [
         {
             "index": n,
             "score": float(scores[n]),
-            "truncated": cut[n],
+            "truncated": ranking.truncated[n],
             **({"text": texts[n]} if return_text else {}),
         }
-        for n in np.argsort(-logits, kind="stable").tolist()
+        for n in ranking.order
     ]
-    if return_text and not isinstance(engine, HostedReranker):
-        for row in ranked:
+    if return_text and not isinstance(ranking.engine, HostedReranker):
+        for row in rows:
             if row["truncated"]:
-                row["read"] = await asyncio.to_thread(read_characters, engine, query, row["text"])
-    return _json(ranked)
+                row["read"] = await asyncio.to_thread(
+                    read_characters, ranking.engine, query, row["text"]
+                )
+    return _computed(request, rows, ranking.cost)
 
 
 async def info(request: Request) -> Response:
@@ -240,50 +304,15 @@ async def health(request: Request) -> Response:
     """200 when everything has loaded and the embedder can be used, else 503 with the reason."""
     models: Models = request.app.state.models
     if models.embedder.reason:
-        return _error(503, "Unhealthy", models.embedder.reason)
+        return _error(_Refused(503, "Unhealthy", models.embedder.reason))
     if models.reranker.is_loading:
-        return _error(503, "Unhealthy", models.reranker.reason)
+        return _error(_Refused(503, "Unhealthy", models.reranker.reason))
     return Response(status_code=200)
 
 
 async def metrics(request: Request) -> Response:
-    """Counters in Prometheus's text format."""
-    state, prefix = request.app.state, "ragsite_inference"
-    lines = [f"# TYPE {prefix}_requests_total counter"]
-    for (path, status), count in sorted(state.requests.items()):
-        lines.append(f'{prefix}_requests_total{{path="{path}",status="{status}"}} {count}')
-    for name, value in asdict(state.scheduler.counters).items():
-        lines += [f"# TYPE {prefix}_{name}_total counter", f"{prefix}_{name}_total {value}"]
-    lines.append(f"# TYPE {prefix}_queue_texts gauge")
-    for lane in Lane:
-        depth = state.scheduler.depth(lane)
-        lines.append(f'{prefix}_queue_texts{{lane="{lane.name.lower()}"}} {depth}')
-    lines += _by_teis_names(state.requests, state.scheduler)
-    return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
-
-
-def _by_teis_names(requests: Counter[tuple[str, int]], scheduler: Scheduler) -> list[str]:
-    """What dashboards and autoscalers of TEI read; sums and counts in place of histograms."""
-    done = scheduler.counters
-    failed = sum(count for (_, status), count in requests.items() if status >= 400)
-    counts = {
-        "te_request_count": requests.total(),
-        "te_request_success": requests.total() - failed,
-        "te_request_failure": failed,
-    }
-    lines: list[str] = []
-    for name, count in counts.items():
-        lines += [f"# TYPE {name} counter", f"{name} {count}"]
-    lines += ["# TYPE te_queue_size gauge", f"te_queue_size {scheduler.depth()}"]
-    sums = {
-        "te_batch_next_size": (done.texts, done.batches),
-        "te_batch_next_tokens": (done.tokens, done.batches),
-        "te_request_queue_duration": (done.queued_seconds, done.texts),
-        "te_request_inference_duration": (done.seconds, done.batches),
-    }
-    for name, (total, count) in sums.items():
-        lines += [f"# TYPE {name} summary", f"{name}_sum {total}", f"{name}_count {count}"]
-    return lines
+    """Counters and histograms in Prometheus's text format."""
+    return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 async def _body(request: Request) -> Mapping[str, Any]:
@@ -306,6 +335,13 @@ async def _body(request: Request) -> Mapping[str, Any]:
     return body
 
 
+def _query(body: Mapping[str, Any]) -> str:
+    query = body.get("query")
+    if not isinstance(query, str) or not query.strip():
+        raise _Refused(422, "Validation", "`query` must be a text that is not empty")
+    return query
+
+
 def _texts(value: object, name: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise _Refused(422, "Validation", f"`{name}` must be a list of texts")
@@ -313,7 +349,7 @@ def _texts(value: object, name: str) -> list[str]:
         raise _Refused(400, "Empty", f"`{name}` must not be empty")
     if len(value) > MAX_CLIENT_BATCH:
         most = f"batch size {len(value)} > maximum allowed batch size {MAX_CLIENT_BATCH}"
-        raise _Refused(413, "Validation", most)
+        raise _Refused(413, "Validation", most, cause="batch_size")
     return value
 
 
@@ -330,21 +366,61 @@ def _lane(request: Request) -> Lane:
     return Lane.INGESTION if request.headers.get("x-lane") == "ingestion" else Lane.QUESTION
 
 
-async def _result(request: Request, future: Future[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _begun(
+    request: Request,
+    kind: Kind,
+    engine: Embedder | Reranker | HostedReranker,
+    texts: Sequence[str],
+    *,
+    question: str = "",
+) -> Cost:
+    """Begin to count what a request costs; TEI counts the question with each text."""
+    characters = sum(map(len, texts)) + len(question) * len(texts)
+    cost = Cost(kind, engine.info.device, len(texts), characters)
+    request.app.state.metrics.begin(cost)
+    return cost
+
+
+async def _encoded(
+    request: Request, cost: Cost, encode: Callable[..., list[Encoded]], *texts: str | list[str]
+) -> list[Encoded]:
+    """Tokenise beside the event loop."""
+    began = time.perf_counter()
+    encoded = await asyncio.to_thread(encode, *texts)
+    cost.tokenization_seconds = time.perf_counter() - began
+    cost.tokens = sum(item.tokens for item in encoded)
+    for item in encoded:
+        request.app.state.metrics.input_tokens.observe(item.tokens)
+    return encoded
+
+
+async def _result(request: Request, answer: Answer, cost: Cost) -> NDArray[np.float32]:
     """Wait for the model; give the place in the queue up when the caller has gone."""
-    waiting = asyncio.wrap_future(future)
+    waiting = asyncio.wrap_future(answer)
     try:
         while not (await asyncio.wait([waiting], timeout=GONE_CHECK_SECONDS))[0]:
             if await request.is_disconnected():
-                future.cancel()
-                raise _Refused(499, "cancelled", "the caller has gone")
+                answer.cancel()
+                raise _Refused(499, "cancelled", "the caller has gone", cause="dropped")
     except asyncio.CancelledError:  # uvicorn, when it stops
-        future.cancel()
-        raise _Refused(503, "Unhealthy", "the model server is stopping") from None
+        answer.cancel()
+        stopping = "the model server is stopping"
+        raise _Refused(503, "Unhealthy", stopping, cause="unhealthy") from None
     rows = waiting.result()
     if not np.isfinite(rows).all():
-        raise _Refused(424, "Backend", "the model gave numbers that are not finite")
+        message = "the model gave numbers that are not finite"
+        raise _Refused(424, "Backend", message, cause="inference")
+    cost.parts = answer.parts
     return rows
+
+
+def _computed(request: Request, value: object, cost: Cost) -> Response:
+    """The answer of a request that the model has worked for, with TEI's headers."""
+    cost.total_seconds = time.perf_counter() - cost.began
+    request.app.state.metrics.end(cost)
+    response = _json(value)
+    response.headers.update(cost.headers())
+    return response
 
 
 def _json(value: object, *, status: int = 200) -> Response:

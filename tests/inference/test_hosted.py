@@ -185,6 +185,10 @@ def test_a_slow_service_keeps_nobody_else_waiting(api: Api) -> None:
 
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()[0]["index"] for answer in answers} == {1}
+    waited = max(int(answer.headers["x-queue-time"]) for answer in answers)
+    assert waited > 0
+    assert "x-compute-tokens" not in answers[0].headers
+    assert answers[0].headers["x-compute-type"] == "hosted"
 
 
 def test_only_so_many_requests_wait_for_a_service(

@@ -216,6 +216,28 @@ def test_what_needs_no_padding_has_none_and_pairs_and_waiting_are_counted(
     assert counted.queued_seconds >= 2 * 0.05
 
 
+def test_an_answer_tells_how_long_its_texts_waited_and_were_computed(
+    scheduler: Scheduler, engine: HeldEngine
+) -> None:
+    first = scheduler.submit(engine, encoded(50, 50, 50), lane=Lane.QUESTION)
+    assert engine.entered.wait(WAIT)
+    behind = scheduler.submit(engine, encoded(20), lane=Lane.QUESTION)
+    time.sleep(0.05)
+    engine.gate.set()
+    first.result(WAIT)
+    behind.result(WAIT)
+
+    held, alone = first.parts
+    assert (held.texts, alone.texts) == (2, 1)
+    assert held.computed_seconds >= 0.05
+    assert alone.queued_seconds >= 0.05
+    assert held.queued_seconds < held.computed_seconds
+    (shared,) = behind.parts
+    assert shared.texts == 1
+    assert shared.queued_seconds >= 0.05
+    assert shared.computed_seconds == alone.computed_seconds
+
+
 def test_a_batch_that_does_not_fit_into_the_memory_of_a_cpu_is_halved(
     scheduler: Scheduler,
 ) -> None:

@@ -207,42 +207,6 @@ def test_the_bundled_reranker_is_there_and_calibrated(connect: Connect, inferenc
     assert [row["score"] for row in told] == pytest.approx(relevance[::-1], abs=0.01)
 
 
-def test_metrics_count_requests_and_texts(rerank_url: str) -> None:
-    def told(name: str) -> float:
-        lines = get(f"{rerank_url}/metrics").text.splitlines()
-        found = [line.split()[-1] for line in lines if line.startswith(f"ragsite_inference_{name}")]
-        return float(found[0]) if found else 0.0
-
-    requests = 'requests_total{path="/embed",status="200"}'
-    before = told(requests), told("texts_total"), told("seconds_total")
-    post(f"{rerank_url}/embed", {"inputs": ["one", "two", "three"]})
-
-    assert told(requests) == before[0] + 1
-    assert told("texts_total") == before[1] + 3
-    assert told("seconds_total") > before[2]
-    assert told('queue_texts{lane="ingestion"}') == 0
-
-
-def test_dashboards_of_tei_find_its_names(rerank_url: str) -> None:
-    def told() -> dict[str, float]:
-        lines = get(f"{rerank_url}/metrics").text.splitlines()
-        pairs = [line.rsplit(" ", 1) for line in lines if line.startswith("te_")]
-        return {name: float(value) for name, value in pairs}
-
-    before = told()
-    post(f"{rerank_url}/rerank", {"query": "why", "texts": ["because", "so"]})
-    post(f"{rerank_url}/rerank", {"query": "why", "texts": []})
-    after = told()
-
-    grown = {name: after[name] - before[name] for name in after}
-    assert (grown["te_request_count"], grown["te_request_success"]) == (2, 1)
-    assert grown["te_request_failure"] == 1
-    assert (grown["te_batch_next_size_sum"], grown["te_batch_next_size_count"]) == (2, 1)
-    assert grown["te_batch_next_tokens_sum"] == 10
-    assert grown["te_request_inference_duration_sum"] > 0
-    assert after["te_queue_size"] == 0
-
-
 @pytest.mark.parametrize(
     ("path", "body", "status", "error_type"),
     [
