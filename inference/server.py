@@ -3,9 +3,11 @@
 POST /embed, /rerank; GET /info, /health, /metrics. Errors are {"error", "error_type"}.
 Beyond TEI: both kinds of model in one server, `truncated` with each rerank score, `read` with
 each text that was cut, the header `X-Lane: ingestion` for work that may wait, and `/info`
-objects per model.
+objects per model. POST /v1/rerank and /v2/rerank rank as the APIs of Jina AI and Cohere do, with
+errors as {"message", "detail", "error_type"}.
 
-Source: Text Embeddings Inference, API documentation (docs/openapi.json), 1.7
+Sources: Text Embeddings Inference, API documentation (docs/openapi.json), 1.7;
+https://api.jina.ai/docs, https://docs.cohere.com/reference/rerank
 """
 
 from __future__ import annotations
@@ -94,6 +96,8 @@ def create_app(models: Models, scheduler: Scheduler | None = None) -> Starlette:
         routes=[
             Route("/embed", _answered(embed), methods=["POST"]),
             Route("/rerank", _answered(rerank), methods=["POST"]),
+            Route("/v1/rerank", _answered(rank_documents, _as_rerank_apis), methods=["POST"]),
+            Route("/v2/rerank", _answered(rank_documents, _as_rerank_apis), methods=["POST"]),
             Route("/info", info),
             Route("/health", health),
             Route("/metrics", metrics),
@@ -106,6 +110,13 @@ def create_app(models: Models, scheduler: Scheduler | None = None) -> Starlette:
 
 def _as_tei(refused: _Refused) -> dict[str, str]:
     return {"error": str(refused), "error_type": refused.error_type}
+
+
+def _as_rerank_apis(refused: _Refused) -> dict[str, str]:
+    """Cohere's clients show `message`, Jina's `detail`; both expect a sentence."""
+    words = str(refused)
+    sentence = f"{words[:1].upper()}{words[1:].rstrip('.')}."
+    return {"message": sentence, "detail": sentence, "error_type": refused.error_type}
 
 
 def _answered(handler: Handler, told: Callable[[_Refused], dict[str, str]] = _as_tei) -> Handler:
@@ -261,6 +272,37 @@ async def rerank(request: Request) -> Response:
     return _computed(request, rows, ranking.cost)
 
 
+async def rank_documents(request: Request) -> Response:
+    """`{"model"?, "query", "documents", "top_n"?, "return_documents"?}` -> {"model", "results"}.
+
+    A document is a text or {"text"}. Best first, each result is {"index", "relevance_score",
+    "document"?}. Whatever `model` is asked for, the one that this server has scores and is named.
+    Texts come back unless `return_documents` forbids it, as from Jina AI; in version 2, which is
+    Cohere's alone, only where it asks for them.
+    """
+    body = await _body(request)
+    query = _query(body)
+    texts = _documents(body.get("documents"))
+    top_n = body.get("top_n")
+    if top_n is not None and (not isinstance(top_n, int) or isinstance(top_n, bool) or top_n < 1):
+        raise _Refused(422, "Validation", "`top_n` must be a whole number, at least 1")
+    by_default = request.url.path == "/v1/rerank"
+    return_documents = _flag(body, "return_documents", default=by_default)
+    ranking = await _ranked(request, query, texts)
+    results = [
+        {
+            "index": n,
+            "relevance_score": float(ranking.relevance[n]),
+            **({"document": {"text": texts[n]}} if return_documents else {}),
+        }
+        for n in ranking.order[:top_n]
+    ]
+    tokens = ranking.cost.tokens
+    usage = {} if tokens is None else {"usage": {"total_tokens": tokens}}
+    told = {"model": ranking.engine.info.model_id, "results": results, **usage}
+    return _computed(request, told, ranking.cost)
+
+
 async def info(request: Request) -> Response:
     """What this server has, in TEI's fields and in ours."""
     models: Models = request.app.state.models
@@ -349,6 +391,23 @@ def _texts(value: object, name: str) -> list[str]:
         raise _Refused(400, "Empty", f"`{name}` must not be empty")
     if len(value) > MAX_CLIENT_BATCH:
         most = f"batch size {len(value)} > maximum allowed batch size {MAX_CLIENT_BATCH}"
+        raise _Refused(413, "Validation", most, cause="batch_size")
+    return value
+
+
+def _documents(value: object) -> list[str]:
+    """Texts, given as such or as objects that have one."""
+    if isinstance(value, list):
+        value = [
+            document.get("text") if isinstance(document, dict) else document for document in value
+        ]
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        what = "`documents` must be a list of texts, or of objects with a `text`"
+        raise _Refused(422, "Validation", what)
+    if not value:
+        raise _Refused(400, "Empty", "`documents` must hold at least one text")
+    if len(value) > MAX_CLIENT_BATCH:
+        most = f"`documents` may hold {MAX_CLIENT_BATCH} texts in a request, not {len(value)}"
         raise _Refused(413, "Validation", most, cause="batch_size")
     return value
 
