@@ -15,25 +15,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from inference.answers import Answer
-from inference.errors import InferenceBusy, InferenceError, ModelLoading, NoModel
 from inference.hosted import HostedReranker
 from inference.metrics import Cost, Kind, Metrics
 from inference.models import Models
+from inference.protocol import (
+    MAX_CLIENT_BATCH,
+    Refused,
+    as_rerank_apis,
+    as_tei,
+    documents_of,
+    error_response,
+    flag,
+    json_response,
+    query_of,
+    read_body,
+    refusal,
+    texts_of,
+    top_n,
+)
 from inference.reading import read_characters
 from inference.scheduler import BATCH_TEXTS, LANE_TEXTS, Lane, Scheduler
 from telemetry import requests, tracing
@@ -43,41 +56,10 @@ if TYPE_CHECKING:
 
     from inference.engines import Embedder, Encoded, Reranker
 
-MAX_CLIENT_BATCH = 256
-MAX_BODY_BYTES = 2 * 1024 * 1024
 GONE_CHECK_SECONDS = 0.25
-# Options of TEI that have only this value here.
-FIXED_OPTIONS = {
-    "normalize": True,
-    "prompt_name": None,
-    "dimensions": None,
-    "truncation_direction": "Right",
-}
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class _Refused(Exception):
-    """A request that is answered with an error of this status and type.
-
-    cause: by which TEI counts it.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        error_type: str,
-        message: str,
-        *,
-        cause: str = "validation",
-        retry_after_seconds: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.error_type = error_type
-        self.cause = cause
-        self.retry_after_seconds = retry_after_seconds
 
 
 def create_app(models: Models, scheduler: Scheduler | None = None) -> Starlette:
@@ -96,8 +78,8 @@ def create_app(models: Models, scheduler: Scheduler | None = None) -> Starlette:
         routes=[
             Route("/embed", _answered(embed), methods=["POST"]),
             Route("/rerank", _answered(rerank), methods=["POST"]),
-            Route("/v1/rerank", _answered(rank_documents, _as_rerank_apis), methods=["POST"]),
-            Route("/v2/rerank", _answered(rank_documents, _as_rerank_apis), methods=["POST"]),
+            Route("/v1/rerank", _answered(rank_documents, as_rerank_apis), methods=["POST"]),
+            Route("/v2/rerank", _answered(rank_documents, as_rerank_apis), methods=["POST"]),
             Route("/info", info),
             Route("/health", health),
             Route("/metrics", metrics),
@@ -108,18 +90,7 @@ def create_app(models: Models, scheduler: Scheduler | None = None) -> Starlette:
     return app
 
 
-def _as_tei(refused: _Refused) -> dict[str, str]:
-    return {"error": str(refused), "error_type": refused.error_type}
-
-
-def _as_rerank_apis(refused: _Refused) -> dict[str, str]:
-    """Cohere's clients show `message`, Jina's `detail`; both expect a sentence."""
-    words = str(refused)
-    sentence = f"{words[:1].upper()}{words[1:].rstrip('.')}."
-    return {"message": sentence, "detail": sentence, "error_type": refused.error_type}
-
-
-def _answered(handler: Handler, told: Callable[[_Refused], dict[str, str]] = _as_tei) -> Handler:
+def _answered(handler: Handler, told: Callable[[Refused], dict[str, str]] = as_tei) -> Handler:
     """Answer every error in the API's shape, and count."""
 
     async def answer(request: Request) -> Response:
@@ -133,9 +104,9 @@ def _answered(handler: Handler, told: Callable[[_Refused], dict[str, str]] = _as
             try:
                 response = await handler(request)
             except Exception as exc:  # noqa: BLE001 (one of them is logged, all are told)
-                refused = _refusal(exc, path)
+                refused = refusal(exc, path)
                 metrics.failed[refused.cause] += 1
-                response = _error(refused, told)
+                response = error_response(refused, told)
             else:
                 metrics.succeeded[request.state.method] += 1
             if span is not None:
@@ -148,50 +119,19 @@ def _answered(handler: Handler, told: Callable[[_Refused], dict[str, str]] = _as
     return answer
 
 
-def _refusal(exc: Exception, path: str) -> _Refused:
-    match exc:
-        case _Refused():
-            return exc
-        case ClientDisconnect():  # before all of the body was here
-            return _Refused(499, "cancelled", "the caller has gone", cause="dropped")
-        case ModelLoading():
-            return _Refused(
-                503, "model_loading", str(exc), cause="unhealthy", retry_after_seconds=2
-            )
-        case NoModel():
-            return _Refused(424, "no_model", str(exc), cause="model_type")
-        case InferenceBusy():
-            after = exc.retry_after_seconds
-            return _Refused(
-                429, "Overloaded", str(exc), cause="overloaded", retry_after_seconds=after
-            )
-        case InferenceError():  # of a service that somebody else runs
-            return _Refused(424, "Backend", str(exc), cause="inference")
-    logger.error("%s failed", path, exc_info=exc)
-    message = "the model failed on this input; the log has the details"
-    return _Refused(424, "Backend", message, cause="inference")
-
-
-def _error(refused: _Refused, told: Callable[[_Refused], dict[str, str]] = _as_tei) -> Response:
-    response = _json(told(refused), status=refused.status)
-    if refused.retry_after_seconds is not None:
-        response.headers["Retry-After"] = f"{refused.retry_after_seconds:.0f}"
-    return response
-
-
 async def embed(request: Request) -> Response:
     """`{"inputs": text or [texts], "truncate"?}` -> [[float]]; unit vectors."""
-    body = await _body(request)
+    body = await read_body(request)
     inputs = body.get("inputs")
     if isinstance(inputs, str):
         inputs, request.state.method = [inputs], "single"
-    texts = _texts(inputs, "inputs")
-    truncate = _flag(body, "truncate", default=True)
+    texts = texts_of(inputs, "inputs")
+    truncate = flag(body, "truncate", default=True)
     engine = request.app.state.models.embedder.get()
     cost = _begun(request, "embed", engine, texts)
     encoded = await _encoded(request, cost, engine.encode, texts)
     if not truncate and any(item.truncated for item in encoded):
-        raise _Refused(413, "Validation", f"an input has more than {engine.max_tokens} tokens")
+        raise Refused(413, "Validation", f"an input has more than {engine.max_tokens} tokens")
     lane = _lane(request)
     if lane == Lane.INGESTION and engine.half is not None:
         engine = engine.half
@@ -229,7 +169,7 @@ async def _ranked(
         encoded = await _encoded(request, cost, engine.encode, query, texts)
         cut = [item.truncated for item in encoded]
         if not truncate and any(cut):
-            raise _Refused(413, "Validation", f"a pair has more than {engine.max_tokens} tokens")
+            raise Refused(413, "Validation", f"a pair has more than {engine.max_tokens} tokens")
         answer = request.app.state.scheduler.submit(engine, encoded, lane=_lane(request))
     logits = await _result(request, answer, cost)
     calibration = engine.info.calibration
@@ -246,12 +186,12 @@ async def rerank(request: Request) -> Response:
     Each is {"index", "score", "truncated", "text"?, "read"?}: a probability, or with `raw_scores`
     the logit; with `return_text` also how many characters of a truncated text were read.
     """
-    body = await _body(request)
-    query = _query(body)
-    texts = _texts(body.get("texts"), "texts")
-    truncate = _flag(body, "truncate", default=True)
-    raw_scores = _flag(body, "raw_scores", default=False)
-    return_text = _flag(body, "return_text", default=False)
+    body = await read_body(request)
+    query = query_of(body)
+    texts = texts_of(body.get("texts"), "texts")
+    truncate = flag(body, "truncate", default=True)
+    raw_scores = flag(body, "raw_scores", default=False)
+    return_text = flag(body, "return_text", default=False)
     ranking = await _ranked(request, query, texts, truncate=truncate)
     scores = ranking.logits if raw_scores else ranking.relevance
     rows: list[dict[str, Any]] = [
@@ -280,14 +220,12 @@ async def rank_documents(request: Request) -> Response:
     Texts come back unless `return_documents` forbids it, as from Jina AI; in version 2, which is
     Cohere's alone, only where it asks for them.
     """
-    body = await _body(request)
-    query = _query(body)
-    texts = _documents(body.get("documents"))
-    top_n = body.get("top_n")
-    if top_n is not None and (not isinstance(top_n, int) or isinstance(top_n, bool) or top_n < 1):
-        raise _Refused(422, "Validation", "`top_n` must be a whole number, at least 1")
+    body = await read_body(request)
+    query = query_of(body)
+    texts = documents_of(body.get("documents"))
+    most = top_n(body)
     by_default = request.url.path == "/v1/rerank"
-    return_documents = _flag(body, "return_documents", default=by_default)
+    return_documents = flag(body, "return_documents", default=by_default)
     ranking = await _ranked(request, query, texts)
     results = [
         {
@@ -295,7 +233,7 @@ async def rank_documents(request: Request) -> Response:
             "relevance_score": float(ranking.relevance[n]),
             **({"document": {"text": texts[n]}} if return_documents else {}),
         }
-        for n in ranking.order[:top_n]
+        for n in ranking.order[:most]
     ]
     tokens = ranking.cost.tokens
     usage = {} if tokens is None else {"usage": {"total_tokens": tokens}}
@@ -315,7 +253,7 @@ async def info(request: Request) -> Response:
         }
     else:
         kind = {"embedding": {"pooling": embedder.pooling if embedder else ""}}
-    return _json(
+    return json_response(
         {
             "model_id": about.model_id if about else models.embedding_model,
             "model_sha": about.revision if about else None,
@@ -346,79 +284,15 @@ async def health(request: Request) -> Response:
     """200 when everything has loaded and the embedder can be used, else 503 with the reason."""
     models: Models = request.app.state.models
     if models.embedder.reason:
-        return _error(_Refused(503, "Unhealthy", models.embedder.reason))
+        return error_response(Refused(503, "Unhealthy", models.embedder.reason))
     if models.reranker.is_loading:
-        return _error(_Refused(503, "Unhealthy", models.reranker.reason))
+        return error_response(Refused(503, "Unhealthy", models.reranker.reason))
     return Response(status_code=200)
 
 
 async def metrics(request: Request) -> Response:
     """Counters and histograms in Prometheus's text format."""
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-
-async def _body(request: Request) -> Mapping[str, Any]:
-    """The JSON object that was sent, if it asks for nothing that this server lacks."""
-    content = bytearray()
-    async for piece in request.stream():
-        content += piece
-        if len(content) > MAX_BODY_BYTES:
-            raise _Refused(413, "Validation", f"the body has more than {MAX_BODY_BYTES} bytes")
-    try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError as exc:
-        raise _Refused(422, "Validation", f"the body is not JSON: {exc}") from exc
-    if not isinstance(body, dict):
-        raise _Refused(422, "Validation", "the body must be a JSON object")
-    for name, only in FIXED_OPTIONS.items():
-        given = body.get(name)
-        if given is not None and str(given).lower() != str(only).lower():
-            raise _Refused(422, "Validation", f"`{name}` cannot be {given!r} on this server")
-    return body
-
-
-def _query(body: Mapping[str, Any]) -> str:
-    query = body.get("query")
-    if not isinstance(query, str) or not query.strip():
-        raise _Refused(422, "Validation", "`query` must be a text that is not empty")
-    return query
-
-
-def _texts(value: object, name: str) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise _Refused(422, "Validation", f"`{name}` must be a list of texts")
-    if not value:
-        raise _Refused(400, "Empty", f"`{name}` must not be empty")
-    if len(value) > MAX_CLIENT_BATCH:
-        most = f"batch size {len(value)} > maximum allowed batch size {MAX_CLIENT_BATCH}"
-        raise _Refused(413, "Validation", most, cause="batch_size")
-    return value
-
-
-def _documents(value: object) -> list[str]:
-    """Texts, given as such or as objects that have one."""
-    if isinstance(value, list):
-        value = [
-            document.get("text") if isinstance(document, dict) else document for document in value
-        ]
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        what = "`documents` must be a list of texts, or of objects with a `text`"
-        raise _Refused(422, "Validation", what)
-    if not value:
-        raise _Refused(400, "Empty", "`documents` must hold at least one text")
-    if len(value) > MAX_CLIENT_BATCH:
-        most = f"`documents` may hold {MAX_CLIENT_BATCH} texts in a request, not {len(value)}"
-        raise _Refused(413, "Validation", most, cause="batch_size")
-    return value
-
-
-def _flag(body: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    value = body.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise _Refused(422, "Validation", f"`{name}` must be true or false")
-    return value
 
 
 def _lane(request: Request) -> Lane:
@@ -460,15 +334,15 @@ async def _result(request: Request, answer: Answer, cost: Cost) -> NDArray[np.fl
         while not (await asyncio.wait([waiting], timeout=GONE_CHECK_SECONDS))[0]:
             if await request.is_disconnected():
                 answer.cancel()
-                raise _Refused(499, "cancelled", "the caller has gone", cause="dropped")
+                raise Refused(499, "cancelled", "the caller has gone", cause="dropped")
     except asyncio.CancelledError:  # uvicorn, when it stops
         answer.cancel()
         stopping = "the model server is stopping"
-        raise _Refused(503, "Unhealthy", stopping, cause="unhealthy") from None
+        raise Refused(503, "Unhealthy", stopping, cause="unhealthy") from None
     rows = waiting.result()
     if not np.isfinite(rows).all():
         message = "the model gave numbers that are not finite"
-        raise _Refused(424, "Backend", message, cause="inference")
+        raise Refused(424, "Backend", message, cause="inference")
     cost.parts = answer.parts
     return rows
 
@@ -477,11 +351,6 @@ def _computed(request: Request, value: object, cost: Cost) -> Response:
     """The answer of a request that the model has worked for, with TEI's headers."""
     cost.total_seconds = time.perf_counter() - cost.began
     request.app.state.metrics.end(cost)
-    response = _json(value)
+    response = json_response(value)
     response.headers.update(cost.headers())
     return response
-
-
-def _json(value: object, *, status: int = 200) -> Response:
-    content = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(content, status_code=status, media_type="application/json")

@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inference.metrics import Histogram
 from inference.models import Slot
+from inference.protocol import MAX_CLIENT_BATCH
 from inference.scheduler import Scheduler
-from inference.server import MAX_CLIENT_BATCH
 from tests.inference.stand_ins import BREAKS, HeldEngine, serving
 from tests.inference.test_server import _Loaded, get, loaded, post
 

@@ -11,7 +11,7 @@ import pytest
 from inference.errors import NoModel
 from inference.hosted import SERVICES, HostedReranker
 from inference.models import Slot
-from inference.server import MAX_CLIENT_BATCH
+from inference.protocol import MAX_CLIENT_BATCH
 from tests.inference.stand_ins import HeldEngine, serving
 from tests.inference.test_engines import plain_logits
 from tests.inference.test_server import PASSAGES, _Loaded, post

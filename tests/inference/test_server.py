@@ -16,8 +16,8 @@ from inference.engines import HALF_COSINE, _in_bfloat16, load_embedder
 from inference.errors import InferenceLate
 from inference.models import Models, Slot
 from inference.models_on_disk import DEFAULT_EMBEDDER
+from inference.protocol import MAX_BODY_BYTES, MAX_CLIENT_BATCH
 from inference.scheduler import Scheduler
-from inference.server import MAX_BODY_BYTES, MAX_CLIENT_BATCH
 from inference.types import probability
 from tests.inference.conftest import Connect
 from tests.inference.stand_ins import BREAKS, HeldEngine, serving
