@@ -1,50 +1,56 @@
 """How long does a rerank of 100 passages take on this CPU? Ours against the usual ways.
 
-    python benchmarks/rerank_cpu.py [--rounds 3] [--passages 100] [--mixes nq,uniform,mixed,chunks]
+    python benchmarks/rerank_cpu.py [--rounds 7] [--passages 100] [--models bundled,minilm]
+        [--mixes 200,nq,uniform,mixed,chunks] [--out FILE.json]
 
-Every arm scores the same pairs with the same weights in one process, in turns:
+Every arm scores the same token ids (which is checked) with the same weights in one process, in
+turns:
 
 - predict 32, predict 8: `CrossEncoder.predict` of the installed sentence-transformers (which sorts
   by length) with its default batch and with a small one;
 - one batch (as FlashRank), 16 (as rerankers), 64 (as fastembed): their batches, without sorting;
-- ours fp32, ours: the model server's engine, at full precision and as it starts on this processor
-  (bfloat16 where that has instructions for it), on passages it has not read;
-- ours int8: the engine with RERANKER_DTYPE=int8;
-- ours again: another question on the same passages, whose states are remembered.
+- ours float32, ours bfloat16 (where the processor has instructions for it), ours int8: the model
+  server's engine on passages it has not read;
+- ours again: another question on the same passages, whose states are remembered;
+- onnxruntime, openvino: the exported model, as sentence-transformers' backends run it and as well
+  as it was found to run here; `benchmarks/_other_runtimes.py` says how, and what must be installed.
 
-- onnxruntime, openvino (where `onnx`, `onnxscript`, `onnxruntime`, `openvino` are installed): the
-  model exported by torch, sorted batches of four, each core for itself; onnxruntime int8: its
-  linear layers quantised by onnxruntime, what comes in by the batch.
+Two models: the bundled one, whose network only sentence-transformers itself can load, so without
+the two runtimes; and a cross-encoder of the shape of MiniLM-L6 with random weights. Those show
+speed and exactness; how well eight bits keep an order, only trained weights can show, since random
+ones give all passages about the same logit (its standard deviation is printed).
 
-Two models: the bundled one, and a cross-encoder of the shape of MiniLM-L6 with random weights.
-Printed are the seconds, how many times as quick as predict 32, the largest difference of a logit
-from predict 32, and how many of its first ten are among ours.
+Printed are, over the rounds after a first one that warms up: seconds (median, least, most), seconds
+of processor time of all cores together, how many times as quick as predict 32, the largest
+difference of a logit from predict 32, also in standard deviations of its logits (σ), and how many
+of its first ten are kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import json
 import os
-import platform
 import random
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
 
+from benchmarks import _other_runtimes
+from benchmarks._figures import Spent, machine, spread, told, versions
 from inference import engines
 from inference.devices import memory_for_states, multiplies_bfloat16
 from inference.eight_bits import convert
@@ -60,6 +66,8 @@ QUESTIONS = (
     "How are two rankings merged into one?",
 )
 SEED = 7
+CALIBRATION_SEED = 13
+FIRST = 10
 
 Arm = Callable[[str, Sequence[str]], "np.ndarray[Any, Any]"]
 
@@ -139,170 +147,158 @@ def predict(model: Any, batch: int, *, in_order: bool = False) -> Arm:
     return score
 
 
-def exported(model: Any, folder: Path) -> dict[str, Arm]:
-    """The same model in other runtimes, if they and the exporter are installed."""
-    try:
-        importlib.import_module("onnx")
-        onnxruntime = importlib.import_module("onnxruntime")
-        openvino = importlib.import_module("openvino")
-    except ImportError:
-        return {}
-    path = folder / "model.onnx"
-    inner = model[0].auto_model
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
-    torch.onnx.export(
-        inner,
-        example,
-        str(path),
-        input_names=names,
-        output_names=["logits"],
-        dynamic_axes={name: {0: "n", 1: "t"} for name in names},
-        opset_version=17,
-        dynamo=False,
-    )
-    one = onnxruntime.SessionOptions()
-    one.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), one, ["CPUExecutionProvider"])
-    quantization = importlib.import_module("onnxruntime.quantization")
-    small = folder / "int8.onnx"
-    quantization.quantize_dynamic(str(path), str(small), per_channel=True)
-    eight = onnxruntime.InferenceSession(str(small), one, ["CPUExecutionProvider"])
-    cores = torch.get_num_threads()
-    compiled = openvino.Core().compile_model(
-        str(path),
-        "CPU",
-        {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": "f32"},
-    )
-    runners: dict[str, Callable[[dict[str, Any]], Any]] = {
-        f"onnxruntime {onnxruntime.__version__}": lambda feed: session.run(None, feed)[0],
-        "onnxruntime int8": lambda feed: eight.run(None, feed)[0],
-        f"openvino {openvino.__version__.partition('-')[0]}": lambda feed: (
-            compiled.create_infer_request().infer(feed)[0]
-        ),
-    }
-    pool = ThreadPoolExecutor(cores)
-
-    def arm(run: Callable[[dict[str, Any]], Any]) -> Arm:
-        def score(question: str, texts: Sequence[str]) -> np.ndarray[Any, Any]:
-            lengths = [len(text) for text in texts]
-            order = sorted(range(len(texts)), key=lambda n: -lengths[n])
-            groups = [order[n : n + 4] for n in range(0, len(order), 4)]
-
-            def read(group: list[int]) -> Any:
-                feed = model.tokenizer(
-                    [question] * len(group),
-                    [texts[n] for n in group],
-                    padding=True,
-                    truncation="longest_first",
-                    max_length=512,
-                    return_tensors="np",
-                )
-                return run({name: feed[name] for name in names}).reshape(-1)
-
-            logits = np.zeros(len(texts), np.float32)
-            for group, found in zip(groups, pool.map(read, groups), strict=True):
-                logits[group] = found
-            return logits
-
-        return score
-
-    return {name: arm(run) for name, run in runners.items()}
-
-
 def engine_of(model: Any, name: str) -> Reranker:
     """The server's engine around a model that is loaded."""
     info = ModelInfo(name, "benchmark", "cpu", str(model.dtype).removeprefix("torch."), 512)
     return Reranker(info, model)
 
 
-def compare(place: str, mix: str, count: int, rounds: int) -> None:
-    """Print a table of one model and one mix."""
-    plain = engines.cross_encoder(place)
-    full = engine_of(engines.cross_encoder(place), place)
-    chooser = random.Random(SEED)
-    texts = passages(mix, count, plain.tokenizer, chooser)
-    arms: dict[str, Arm] = {
-        "predict 32": predict(plain, 32),
-        "predict 8": predict(plain, 8),
-        "one batch": predict(plain, count, in_order=True),
-        "16, unsorted": predict(plain, 16, in_order=True),
-        "64, unsorted": predict(plain, 64, in_order=True),
-        "ours fp32": ours(full),
-    }
-    compares = isinstance(plain[0], Interaction)
-    eight = engines.cross_encoder(place)
-    convert(eight[0].bert if compares else eight[0].auto_model, INT8)
-    rounded = engine_of(eight, place)
-    arms["ours int8"] = ours(rounded)
-    if not compares:
-        arms |= exported(plain, Path(place))
-    readers = [full, rounded]
-    if compares:
-        half = engines.cross_encoder(place)
-        if multiplies_bfloat16():
-            half[0].read_in_bfloat16()
-        quick = engine_of(half, place)
-        readers.append(quick)
-        arms |= {f"ours {quick.described.dtype}": ours(quick), "ours again": ours(quick)}
-        for engine in readers:
+def in_float32(place: str) -> Reranker:
+    """Ours, exact."""
+    return engine_of(engines.cross_encoder(place), place)
+
+
+def in_bfloat16(place: str) -> Reranker:
+    """Ours with the encoder's numbers rounded to 16 bits."""
+    model = engines.cross_encoder(place)
+    if isinstance(model[0], Interaction):
+        model[0].read_in_bfloat16()
+    else:
+        model.bfloat16()
+    return engine_of(model, place)
+
+
+def in_int8(place: str) -> Reranker:
+    """Ours with the linear layers in eight bits, whatever the trial at the start would say."""
+    model = engines.cross_encoder(place)
+    convert(model[0].bert if isinstance(model[0], Interaction) else model[0].auto_model, INT8)
+    return engine_of(model, place)
+
+
+def our_engines(place: str) -> dict[str, Reranker]:
+    """The model server's engines by the names of their arms."""
+    found = {"ours float32": in_float32(place)}
+    if multiplies_bfloat16():
+        found["ours bfloat16"] = in_bfloat16(place)
+    found["ours int8"] = in_int8(place)
+    for engine in found.values():
+        if isinstance(engine.model[0], Interaction):
             engine.batch_tokens = engines.CPU_READING_TOKENS
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    return found
+
+
+def forget(engine: Reranker) -> None:
+    """Let the engine read all passages anew, as a server that has just started."""
+    if isinstance(engine.model[0], Interaction):
+        engine.model[0].memory = StateMemory(engine.model[0], memory_for_states())
+
+
+def check_token_ids(model: Any, engine: Reranker, question: str, texts: Sequence[str]) -> None:
+    """Stop unless the engine reads the token ids that `CrossEncoder.predict` reads."""
+    features = model.preprocess([(question, text) for text in texts])
+    for row, item in enumerate(engine.encode(question, texts)):
+        there = features["attention_mask"][row].bool()
+        for name, ids in item.ids.items():
+            if not np.array_equal(features[name][row][there].numpy(), ids):
+                sys.exit(f"passage {row}: {name} differ from those that predict reads")
+
+
+def calibration(tokenizer: Any) -> list[tuple[str, str]]:
+    """Pairs of a sample question and a passage, none of them measured, to quantise by."""
+    found = json.loads((SAMPLES / "questions.json").read_text("utf-8"))["questions"]
+    chooser = random.Random(CALIBRATION_SEED)
+    texts = passages("uniform", _other_runtimes.CALIBRATION_PAIRS, tokenizer, chooser)
+    return [(found[n % len(found)]["question"], text) for n, text in enumerate(texts)]
+
+
+def arms_of(predicting: Any, own: dict[str, Reranker], count: int) -> dict[str, Arm]:
+    """All ways to rerank with one model, the usual ones first."""
+    made: dict[str, Arm] = {
+        "predict 32": predict(predicting, 32),
+        "predict 8": predict(predicting, 8),
+        "one batch": predict(predicting, count, in_order=True),
+        "16, unsorted": predict(predicting, 16, in_order=True),
+        "64, unsorted": predict(predicting, 64, in_order=True),
+    }
+    made |= {name: ours(engine) for name, engine in own.items()}
+    exact = own["ours float32"]
+    if isinstance(predicting[0], Interaction):
+        return made | {"ours again": ours(exact)}
+    return made | _other_runtimes.arms(predicting, exact, calibration(predicting.tokenizer))
+
+
+def measure(
+    arms: dict[str, Arm], own: Sequence[Reranker], texts: Sequence[str], rounds: int
+) -> tuple[dict[str, Spent], dict[str, np.ndarray[Any, Any]]]:
+    """Each arm in each round, after one that warms up: what they took, and their logits."""
     scores: dict[str, np.ndarray[Any, Any]] = {}
     for turn in range(rounds + 1):
-        if compares:
-            for engine in readers:
-                engine.model[0].memory = StateMemory(engine.model[0], memory_for_states())
+        if turn < 2:  # the first round warms up
+            spent = {name: Spent() for name in arms}
+        for engine in own:
+            forget(engine)
         for name, arm in arms.items():
             question = QUESTIONS[name == "ours again"]
-            began = time.perf_counter()
-            found = arm(question, texts)
-            if turn:  # the first round warms up
-                seconds[name].append(time.perf_counter() - began)
-            scores[name] = found
-    _print(mix, texts, plain.tokenizer, seconds, scores)
+            scores[name] = spent[name].measure(partial(arm, question, texts))
+    return spent, scores
 
 
-def _print(
-    mix: str,
-    texts: Sequence[str],
-    tokenizer: Any,
-    seconds: dict[str, list[float]],
-    scores: dict[str, np.ndarray[Any, Any]],
-) -> None:
-    tokens = [len(ids) for ids in tokenizer(list(texts))["input_ids"]]
-    print(f"\nmix {mix}: {len(texts)} passages of {statistics.mean(tokens):.0f} tokens on average")
+def figures(
+    spent: dict[str, Spent], scores: dict[str, np.ndarray[Any, Any]]
+) -> dict[str, dict[str, Any]]:
+    """What is printed and kept of each arm."""
+    wanted, base = scores["predict 32"], statistics.median(spent["predict 32"].seconds)
+    best, deviation = set(np.argsort(-wanted)[:FIRST]), float(wanted.std())
+    found: dict[str, dict[str, Any]] = {}
+    for name, took in spent.items():
+        found[name] = {
+            **asdict(took),
+            "times as quick": base / statistics.median(took.seconds),
+        }
+        if name != "ours again":  # another question
+            difference = float(np.abs(scores[name] - wanted).max())
+            found[name] |= {
+                "largest difference": difference,
+                "in standard deviations": difference / deviation,
+                "of first ten": len(best & set(np.argsort(-scores[name])[:FIRST])),
+            }
+    return found
+
+
+def print_table(found: dict[str, dict[str, Any]]) -> None:
+    """One line for each arm."""
     print(
-        "| arm | seconds, median [min, max] | times as quick | largest difference | of first 10 |"
+        "| arm | seconds | CPU s | times as quick | largest difference | of first ten |\n"
+        "| --- | --- | --- | --- | --- | --- |"
     )
-    print("| --- | --- | --- | --- | --- |")
-    wanted, base = scores["predict 32"], statistics.median(seconds["predict 32"])
-    best = set(np.argsort(-wanted)[:10])
-    for name, spent in seconds.items():
-        median = statistics.median(spent)
-        same = name != "ours again"
-        difference = f"{np.abs(scores[name] - wanted).max():.4f}" if same else ""
-        kept = f"{len(best & set(np.argsort(-scores[name])[:10]))}" if same else ""
+    for name, arm in found.items():
+        difference = ""
+        if "largest difference" in arm:
+            difference = f"{arm['largest difference']:.5f} ({arm['in standard deviations']:.3f} σ)"
         print(
-            f"| {name} | {median:.2f} [{min(spent):.2f}, {max(spent):.2f}] | {base / median:.2f} "
-            f"| {difference} | {kept} |"
+            f"| {name} | {spread(arm['seconds'])} | {spread(arm['cpu_seconds'])} "
+            f"| {arm['times as quick']:.2f} | {difference} "
+            f"| {arm.get('of first ten', '')} |",
+            flush=True,
         )
 
 
 def main() -> None:
     """Both models over the mixes."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--passages", type=int, default=100)
     parser.add_argument("--mixes", default="200,nq,uniform,mixed,chunks")
     parser.add_argument("--models", default="bundled,minilm")
+    parser.add_argument("--out", type=Path, help="also keep the figures of all rounds, as JSON")
     options = parser.parse_args()
-    able = torch.cpu.get_capabilities()
-    print(
-        f"{able.get('cpu_name', platform.processor())}, {torch.get_num_threads()} threads, "
-        f"bfloat16 instructions: {'yes' if multiplies_bfloat16() else 'no'}; "
-        + ", ".join(f"{name} {version(name)}" for name in ("torch", "sentence-transformers"))
-    )
+    kept: dict[str, Any] = {
+        "machine": machine(),
+        "versions": versions(_other_runtimes.PACKAGES),
+        "rounds": options.rounds,
+        "tables": [],
+    }
+    print(f"{told(kept['machine'])}\n{told(kept['versions'])}", flush=True)
     for model in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder:
             place = str(BUNDLED_RERANKER)
@@ -310,8 +306,33 @@ def main() -> None:
                 random_minilm(Path(folder))
                 place = folder
             print(f"\n## {model}")
+            predicting, own = engines.cross_encoder(place), our_engines(place)
+            arms = arms_of(predicting, own, options.passages)
             for mix in options.mixes.split(","):
-                compare(place, mix, options.passages, options.rounds)
+                texts = passages(mix, options.passages, predicting.tokenizer, random.Random(SEED))
+                for engine in own.values():
+                    check_token_ids(predicting, engine, QUESTIONS[0], texts)
+                spent, scores = measure(arms, list(own.values()), texts, options.rounds)
+                tokens = [len(ids) for ids in predicting.tokenizer(texts)["input_ids"]]
+                found = figures(spent, scores)
+                deviation = float(scores["predict 32"].std())
+                print(
+                    f"\nmix {mix}: {len(texts)} passages of {min(tokens)} to {max(tokens)} tokens, "
+                    f"{statistics.mean(tokens):.0f} on average; standard deviation of the logits "
+                    f"{deviation:.3f}; load {machine()['load']}\n"
+                )
+                print_table(found)
+                kept["tables"].append(
+                    {
+                        "model": model,
+                        "mix": mix,
+                        "tokens": tokens,
+                        "standard deviation of the logits": deviation,
+                        "arms": found,
+                    }
+                )
+                if options.out:
+                    options.out.write_text(json.dumps(kept, indent=1))
 
 
 if __name__ == "__main__":
