@@ -1,13 +1,14 @@
 """How many passages a second are embedded for ingestion? Ours against `SentenceTransformer.encode`.
 
-    python benchmarks/embedding.py [--rounds 5] [--passages 128] [--mixes nq,uniform,chunks]
+    python benchmarks/embedding.py [--rounds 7] [--passages 128] [--mixes nq,uniform,chunks]
 
 The packaged embedding model, the same passages in turns: `encode` with its defaults (batches of
 32, sorted by length), `encode` with batches of 8, and the model server's engine on batches of
 128 as a worker sends them, in float32 and, where the processor has it, in bfloat16 as passages
-are. Printed are passages and tokens a second, how many times the default,
-the share of the floating-point peak that a matrix product reached on this machine just before,
-and the largest difference of a component of a vector.
+are. Printed are, over the rounds after a first one that warms up: passages a second (median, least,
+most), tokens a second, processor seconds of all cores, how many times the default, the share of the
+floating-point peak that a matrix product of float32 reached on this machine just before (in
+bfloat16 it can be above one), and the largest difference of a component of a vector.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
 
+from benchmarks._figures import Spent, machine, spread, told, versions
 from benchmarks.rerank_cpu import passages
 from inference.engines import Embedder, load_embedder
 from inference.models_on_disk import DEFAULT_EMBEDDER, embedder_folder
@@ -51,7 +54,7 @@ def peak() -> float:
 def main() -> None:
     """Each mix of lengths, each arm."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--passages", type=int, default=128)
     parser.add_argument("--mixes", default="nq,uniform,chunks")
     options = parser.parse_args()
@@ -74,38 +77,41 @@ def main() -> None:
     arms: dict[str, Callable[[Sequence[str]], Any]] = {
         "encode 32": lambda texts: plain.encode(texts, show_progress_bar=False),
         "encode 8": lambda texts: plain.encode(texts, batch_size=8, show_progress_bar=False),
-        "ours": lambda texts: embedded(engine, texts),
+        "ours float32": lambda texts: embedded(engine, texts),
     }
     if (half := engine.half) is not None:
         arms["ours bfloat16"] = lambda texts: embedded(half, texts)
     most = peak()
-    print(
-        f"{torch.get_num_threads()} threads, peak {most / 1e9:.0f} GFLOP/s, "
-        + ", ".join(f"{name} {version(name)}" for name in ("torch", "sentence-transformers"))
-    )
+    print(f"{told(machine())}\n{told(versions())}\npeak {most / 1e9:.0f} GFLOP/s")
     for mix in options.mixes.split(","):
         texts = passages(mix, options.passages, plain.tokenizer, random.Random(SEED))
-        tokens = [min(256, len(ids)) for ids in plain.tokenizer(texts)["input_ids"]]
+        tokens = [min(256, len(ids)) for ids in plain.tokenizer(texts, verbose=False)["input_ids"]]
         weights = LAYERS * (4 * WIDTH**2 + 2 * WIDTH * INNER)
         work = sum(2.0 * weights * t + 4.0 * LAYERS * WIDTH * t * t for t in tokens)
-        seconds: dict[str, list[float]] = {name: [] for name in arms}
         vectors: dict[str, Any] = {}
         for turn in range(options.rounds + 1):
+            if turn < 2:  # the first round warms up
+                spent = {name: Spent() for name in arms}
             for name, embed in arms.items():
-                began = time.perf_counter()
-                vectors[name] = embed(texts)
-                if turn:
-                    seconds[name].append(time.perf_counter() - began)
-        print(f"\nmix {mix}: {len(texts)} passages of {statistics.mean(tokens):.0f} tokens read")
-        print("| arm | passages/s | tokens/s | times the default | share of peak | difference |")
-        print("| --- | --- | --- | --- | --- | --- |")
-        base = statistics.median(seconds["encode 32"])
-        for name, spent in seconds.items():
-            median = statistics.median(spent)
+                vectors[name] = spent[name].measure(partial(embed, texts))
+        print(
+            f"\nmix {mix}: {len(texts)} passages of {statistics.mean(tokens):.0f} tokens read; "
+            f"load {machine()['load']}\n"
+        )
+        print(
+            "| arm | passages/s | tokens/s | CPU s | times the default | share of peak "
+            "| difference |\n" + "| --- " * 7 + "|"
+        )
+        base = statistics.median(spent["encode 32"].seconds)
+        for name, took in spent.items():
+            median = statistics.median(took.seconds)
             difference = np.abs(vectors[name] - vectors["encode 32"]).max()
+            rates = [len(texts) / seconds for seconds in took.seconds]
             print(
-                f"| {name} | {len(texts) / median:.1f} | {sum(tokens) / median:.0f} "
-                f"| {base / median:.2f} | {100 * work / median / most:.0f} % | {difference:.1e} |"
+                f"| {name} | {spread(rates, 1)} | {sum(tokens) / median:.0f} "
+                f"| {spread(took.cpu_seconds)} | {base / median:.2f} "
+                f"| {100 * work / median / most:.0f} % | {difference:.1e} |",
+                flush=True,
             )
 
 
