@@ -112,7 +112,7 @@ class _Engine(ABC):
         self.batch_tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
         if on_cpu or self.described.dtype != "float32":
             self._packed = self._on_packs()
-        if on_cpu and self._packed:
+        if on_cpu and not self.shares_itself:
             self._cores = Cores()
 
     @property
@@ -125,6 +125,11 @@ class _Engine(ABC):
     def network(self) -> Any:
         """The module that computes."""
         return getattr(self.model, "network", self.model)
+
+    @property
+    def shares_itself(self) -> bool:
+        """Whether the model is one that gives each core its share, such as the bundled reranker."""
+        return False
 
     @property
     def is_packed(self) -> bool:
@@ -142,7 +147,7 @@ class _Engine(ABC):
 
         began = time.perf_counter()
         with torch.inference_mode():
-            found = self._forward(self._tensors(batch)) if not self._packed else self._pack(batch)
+            found = self._together(batch) if self._cores is None else self._by_core(batch)
             rows: NDArray[np.float32] = found.float().cpu().numpy()
         self._seconds = self._seconds * SPEED_MEMORY + time.perf_counter() - began
         self._tokens = self._tokens * SPEED_MEMORY + sum(item.tokens for item in batch)
@@ -162,21 +167,28 @@ class _Engine(ABC):
     def _on_packs(self) -> Callable[[Pack], Tensor] | None:
         """The same for texts laid end to end, if the model is of a kind that can."""
 
-    def _pack(self, batch: Sequence[Encoded]) -> Tensor:
-        """Results without padding: all texts in one pack, on a CPU in a few for each core."""
+    def _together(self, batch: Sequence[Encoded]) -> Tensor:
+        """Results of all texts at once."""
+        if self._packed is None:
+            found: Tensor = self._forward(self._tensors(batch))
+            return found
+        return self._packed(_laid_end_to_end(batch, self.described.device))
+
+    def _by_core(self, batch: Sequence[Encoded]) -> Tensor:
+        """Results of a few texts at a time by each core on its own, alike in length."""
         import torch
 
-        assert self._packed is not None
-        if self._cores is None:
-            return self._packed(_laid_end_to_end(batch, self.described.device))
         from inference.onednn import ROWS_STEP
 
+        assert self._cores is not None
         shares = self._cores.shares([item.tokens for item in batch])
-        packs = [
-            _laid_end_to_end([batch[n] for n in share], "cpu", step=ROWS_STEP) for share in shares
-        ]
-        found = self._cores.run(self._packed, packs)
-        rows = torch.cat([rows[: len(share)] for rows, share in zip(found, shares, strict=True)])
+        parts = [[batch[n] for n in share] for share in shares]
+        if self._packed is None:
+            found = self._cores.run(self._forward, [self._tensors(part) for part in parts])
+        else:
+            packs = [_laid_end_to_end(part, "cpu", step=ROWS_STEP) for part in parts]
+            found = self._cores.run(self._packed, packs)
+        rows = torch.cat([rows[: len(part)] for rows, part in zip(found, parts, strict=True)])
         places = torch.tensor([n for share in shares for n in share])
         return torch.empty_like(rows).index_copy_(0, places, rows)
 
@@ -301,6 +313,11 @@ class Reranker(_Engine):
             )
             for item in encoded
         ]
+
+    @property
+    def shares_itself(self) -> bool:
+        """Whether the model is the bundled one's kind, which reads by core and remembers."""
+        return hasattr(self.model[0], "memory")
 
     def _forward(self, tensors: dict[str, Any]) -> Any:
         return self.model(tensors)["scores"].reshape(-1)

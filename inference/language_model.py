@@ -87,6 +87,11 @@ class LanguageModelReranker(Reranker):
 
     tells_what_it_read = False
 
+    @property
+    def shares_itself(self) -> bool:
+        """No: its network computes what it is given."""
+        return False
+
     def encode(self, question: str, passages: Sequence[str]) -> list[Encoded]:
         """Tokenise n prompts; a passage that is too long loses its end, then the question does."""
         tokenizer = self.model.tokenizer

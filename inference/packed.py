@@ -220,11 +220,12 @@ class PackedClassifier:
         return found.reshape(-1)
 
 
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
 class Cores:
-    """Runs packs on a CPU: each core takes one at a time and computes it alone."""
+    """Runs parts of a batch on a CPU: each core takes one at a time and computes it alone."""
 
     def __init__(self) -> None:
         self._count = torch.get_num_threads()
@@ -247,14 +248,14 @@ class Cores:
             tokens += lengths[n]
         return shares
 
-    def run(self, compute: Callable[[Pack], Result], packs: Sequence[Pack]) -> list[Result]:
-        """Results of `compute(pack)` for each, in their order."""
+    def run(self, compute: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+        """Results of `compute(part)` for each, in their order."""
 
-        def alone(pack: Pack) -> Result:
+        def alone(part: Part) -> Result:
             with torch.inference_mode():  # which holds for one thread
-                return compute(pack)
+                return compute(part)
 
-        return list(self._pool.map(alone, packs))
+        return list(self._pool.map(alone, parts))
 
 
 # Queries of the tokens asked for, or of all, and keys and values of all, (t, d) each.

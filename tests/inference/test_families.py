@@ -107,6 +107,9 @@ def test_scores_are_those_of_transformers_whatever_the_batch(
     found = engine.compute(engine.encode(question, passages))
     assert engine.is_packed == is_packed
     np.testing.assert_allclose(found, logits(model, question, passages), atol=1e-4, rtol=1e-4)
+    # Enough for every core to have several parts at the same time.
+    many = engine.compute(engine.encode(question, passages * 8))
+    np.testing.assert_allclose(many, np.tile(found, 8), atol=1e-4, rtol=1e-4)
 
 
 def test_a_cross_encoder_of_modules_is_computed_with_its_head(
