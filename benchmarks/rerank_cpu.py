@@ -1,6 +1,6 @@
 """How long does a rerank of 100 passages take on this CPU? Ours against the usual ways.
 
-    python benchmarks/rerank_cpu.py [--rounds 7] [--passages 100] [--models bundled,minilm]
+    python benchmarks/rerank_cpu.py [--rounds 7] [--passages 100] [--models bundled,minilm,ettin]
         [--mixes 200,nq,uniform,mixed,chunks] [--out FILE.json]
 
 Every arm scores the same token ids (which is checked) with the same weights in one process, in
@@ -15,10 +15,12 @@ turns:
 - onnxruntime, openvino: the exported model, as sentence-transformers' backends run it and as well
   as it was found to run here; `benchmarks/_other_runtimes.py` says how, and what must be installed.
 
-Two models: the bundled one, whose network only sentence-transformers itself can load, so without
-the two runtimes; and a cross-encoder of the shape of MiniLM-L6 with random weights. Those show
-speed and exactness; how well eight bits keep an order, only trained weights can show, since random
-ones give all passages about the same logit (its standard deviation is printed).
+Three models: the bundled one, whose network only sentence-transformers itself can load; a
+cross-encoder of the shape of MiniLM-L6; and one of the shape of ettin-reranker-17m, which is what
+`auto` takes on a CPU with a network. The latter two have random weights, and only the second is
+exported to the two runtimes. They show speed and exactness; how well eight bits keep an order, only
+trained weights can show, since random ones give all passages about the same logit (its standard
+deviation is printed).
 
 Printed are, over the rounds after a first one that warms up: seconds (median, least, most), seconds
 of processor time of all cores together, how many times as quick as predict 32, the largest
@@ -114,6 +116,32 @@ def random_minilm(folder: Path) -> None:
     config.num_labels = 1
     BertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def random_ettin(folder: Path) -> None:
+    """The same of the shape of ettin-reranker-17m, a ModernBERT."""
+    from transformers import AutoTokenizer, ModernBertConfig, ModernBertForSequenceClassification
+
+    torch.manual_seed(SEED)
+    tokenizer = AutoTokenizer.from_pretrained(embedder_folder(DEFAULT_EMBEDDER))
+    config = ModernBertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=256,
+        num_hidden_layers=7,
+        num_attention_heads=4,
+        intermediate_size=384,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        cls_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        num_labels=1,
+    )
+    ModernBertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+RANDOM = {"minilm": random_minilm, "ettin": random_ettin}
 
 
 def ours(engine: Reranker) -> Arm:
@@ -224,6 +252,8 @@ def arms_of(predicting: Any, own: dict[str, Reranker], count: int) -> dict[str, 
     exact = own["ours float32"]
     if isinstance(predicting[0], Interaction):
         return made | {"ours again": ours(exact)}
+    if predicting[0].auto_model.config.model_type != "bert":
+        return made
     return made | _other_runtimes.arms(predicting, exact, calibration(predicting.tokenizer))
 
 
@@ -284,12 +314,12 @@ def print_table(found: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Both models over the mixes."""
+    """All models over the mixes."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--passages", type=int, default=100)
     parser.add_argument("--mixes", default="200,nq,uniform,mixed,chunks")
-    parser.add_argument("--models", default="bundled,minilm")
+    parser.add_argument("--models", default="bundled,minilm,ettin")
     parser.add_argument("--out", type=Path, help="also keep the figures of all rounds, as JSON")
     options = parser.parse_args()
     kept: dict[str, Any] = {
@@ -302,8 +332,8 @@ def main() -> None:
     for model in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder:
             place = str(BUNDLED_RERANKER)
-            if model == "minilm":
-                random_minilm(Path(folder))
+            if model in RANDOM:
+                RANDOM[model](Path(folder))
                 place = folder
             print(f"\n## {model}")
             predicting, own = engines.cross_encoder(place), our_engines(place)
