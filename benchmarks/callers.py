@@ -42,6 +42,7 @@ import numpy as np
 from benchmarks._figures import Spent, machine, spread, told, versions
 from benchmarks.rerank_cpu import in_float32, passages, random_minilm
 from inference import engines
+from inference.devices import keep_freed_memory
 from inference.scheduler import Lane, Scheduler
 
 SEED = 11
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--callers", default="1,4,16")
     parser.add_argument("--passages", type=int, default=20)
     options = parser.parse_args()
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         random_minilm(Path(folder))
         plain, engine = engines.cross_encoder(folder), in_float32(folder)

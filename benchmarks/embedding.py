@@ -33,6 +33,7 @@ import torch
 
 from benchmarks._figures import Spent, machine, spread, told, versions
 from benchmarks.rerank_cpu import passages
+from inference.devices import keep_freed_memory
 from inference.engines import Embedder, load_embedder
 from inference.models_on_disk import DEFAULT_EMBEDDER, embedder_folder
 from inference.onednn import PrepackedLinear, can_prepack
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=128)
     parser.add_argument("--mixes", default="nq,uniform,chunks")
     options = parser.parse_args()
+    keep_freed_memory()
     from sentence_transformers import SentenceTransformer
 
     plain = SentenceTransformer(str(embedder_folder(DEFAULT_EMBEDDER)), device="cpu")

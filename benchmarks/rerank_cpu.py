@@ -54,7 +54,7 @@ import torch
 from benchmarks import _other_runtimes
 from benchmarks._figures import Spent, machine, spread, told, versions
 from inference import engines
-from inference.devices import memory_for_states, multiplies_bfloat16
+from inference.devices import keep_freed_memory, memory_for_states, multiplies_bfloat16
 from inference.eight_bits import convert
 from inference.engines import Reranker
 from inference.interaction import Interaction, StateMemory
@@ -135,8 +135,8 @@ def random_ettin(folder: Path) -> None:
         cls_token_id=tokenizer.cls_token_id,
         eos_token_id=tokenizer.sep_token_id,
         sep_token_id=tokenizer.sep_token_id,
-        num_labels=1,
     )
+    config.num_labels = 1
     ModernBertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -209,9 +209,6 @@ def our_engines(place: str) -> dict[str, Reranker]:
     if multiplies_bfloat16():
         found["ours bfloat16"] = in_bfloat16(place)
     found["ours int8"] = in_int8(place)
-    for engine in found.values():
-        if isinstance(engine.model[0], Interaction):
-            engine.batch_tokens = engines.CPU_READING_TOKENS
     return found
 
 
@@ -322,6 +319,7 @@ def main() -> None:
     parser.add_argument("--models", default="bundled,minilm,ettin")
     parser.add_argument("--out", type=Path, help="also keep the figures of all rounds, as JSON")
     options = parser.parse_args()
+    keep_freed_memory()
     kept: dict[str, Any] = {
         "machine": machine(),
         "versions": versions(_other_runtimes.PACKAGES),

@@ -12,6 +12,7 @@ import sys
 
 import uvicorn
 
+from inference.devices import keep_freed_memory
 from inference.models_on_disk import DEFAULT_EMBEDDER
 from telemetry import logs, tracing
 
@@ -39,6 +40,7 @@ def main() -> None:
     reranker = os.environ.get("RERANKER") or "auto"
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    keep_freed_memory()
     logging.config.dictConfig(logs.from_environment())
     tracing.become("inference")
 

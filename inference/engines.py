@@ -7,6 +7,7 @@ scheduler can form batches by tokens and requests can be tokenised while the mod
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -19,7 +20,13 @@ import numpy as np
 
 from inference.catalogue import BUNDLED, languages
 from inference.choice import fetched_commit
-from inference.devices import best_device, memory_for_states, multiplies_bfloat16
+from inference.devices import (
+    best_device,
+    half_type,
+    is_ampere,
+    memory_for_states,
+    multiplies_bfloat16,
+)
 from inference.errors import NoModel
 from inference.models_on_disk import (
     BUNDLED_RERANKER,
@@ -37,14 +44,15 @@ if TYPE_CHECKING:
 
     from inference.packed import Cores, Pack
 
+logger = logging.getLogger(__name__)
+
 RERANKER_MAX_TOKENS = 512
-# A question waits for the batch that is running. On two cores with neighbours 1,024 tokens made
-# 15.2 texts of 256 tokens a second in batches of 0.26 s, 8,192 made 16.1 in batches of 2 s.
-CPU_BATCH_TOKENS = 1024
+# For each core: a question waits for the batch that is running, and larger ones are no quicker.
+CORE_BATCH_TOKENS = 512
+# Of the bundled reranker, whose head computes what the cores have read.
+CORE_READING_TOKENS = 2048
 GPU_BATCH_TOKENS = 32768
-# What the bundled reranker reads at once, on two cores in 0.4 s; smaller batches leave a core idle.
-CPU_READING_TOKENS = 4096
-# Vectors in bfloat16 must be nearer than this to those in float32, which questions have.
+# Vectors with half the bits must be nearer than this to those in float32, which questions have.
 HALF_COSINE = 0.999
 # The measured speed is that of about the last ten batches.
 SPEED_MEMORY = 0.9
@@ -109,9 +117,11 @@ class _Engine(ABC):
         on_cpu = self.described.device == "cpu"
         if on_cpu:
             prepack(self.network)
-        self.batch_tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
+        self.batch_tokens = self._tokens_by_core() if on_cpu else GPU_BATCH_TOKENS
         if on_cpu or self.described.dtype != "float32":
             self._packed = self._on_packs()
+        if self._packed and not on_cpu and not is_ampere():
+            self.pad("this GPU is older than torch's attention without padding")
         if on_cpu and not self.shares_itself:
             self._cores = Cores()
 
@@ -152,6 +162,18 @@ class _Engine(ABC):
         self._seconds = self._seconds * SPEED_MEMORY + time.perf_counter() - began
         self._tokens = self._tokens * SPEED_MEMORY + sum(item.tokens for item in batch)
         return rows
+
+    def _tokens_by_core(self) -> int:
+        import torch
+
+        each = CORE_READING_TOKENS if self.shares_itself else CORE_BATCH_TOKENS
+        cores: int = torch.get_num_threads()
+        return each * max(2, cores)
+
+    def pad(self, why: str) -> None:
+        """Compute texts with padding from now on, as models of every kind can."""
+        self._packed = None
+        self.described = replace(self.described, padded=why)
 
     def warm_up(self, batch: Sequence[Encoded]) -> None:
         """Measure the speed, after a first run that allocates memory and does not count."""
@@ -231,8 +253,8 @@ class _Engine(ABC):
 class Embedder(_Engine):
     """A bi-encoder of sentence-transformers: a text becomes a unit vector.
 
-    `half` computes the same vectors in bfloat16, for what is many texts and may wait; None where
-    that is no quicker or not near enough.
+    `half` computes the same vectors with half the bits, for what is many texts and may wait; None
+    where that is no quicker or not near enough.
     """
 
     half: Embedder | None = None
@@ -314,6 +336,22 @@ class Reranker(_Engine):
             for item in encoded
         ]
 
+    def try_packs(self, batch: Sequence[Encoded]) -> None:
+        """Compute a batch, and do without what fails here: speed-ups first, then packs."""
+        while self._packed is not None:
+            try:
+                self.compute(batch)
+            except Exception as exc:
+                logger.exception("a batch without padding failed")
+                if not self.speedups:
+                    self.pad(f"texts are padded, because packs failed: {_first_line(exc)}")
+                    return
+                asked, self.speedups = " and ".join(self.speedups), ()
+                self.pad(f"without {asked}, which failed: {_first_line(exc)}")
+                self._packed = self._on_packs()
+            else:
+                return
+
     @property
     def shares_itself(self) -> bool:
         """Whether the model is the bundled one's kind, which reads by core and remembers."""
@@ -377,8 +415,8 @@ def load_embedder(model: str) -> Embedder:
     )
     engine = Embedder(info, loaded)
     engine.warm_up(engine.encode([KNOWN_PAIRS[0][1] * 8] * 8))
-    if device == "cpu" and multiplies_bfloat16():
-        engine.half = _in_bfloat16(engine)
+    if device == "cuda" or multiplies_bfloat16():
+        engine.half = _in_half(engine)
     return engine
 
 
@@ -395,18 +433,25 @@ def _bi_encoder(model: str, device: str) -> Any:
     return loaded.float().eval() if device == "cpu" else loaded.eval()
 
 
-def _in_bfloat16(exact: Embedder) -> Embedder | None:
-    """The same model in bfloat16, if its vectors are those of `exact` to HALF_COSINE.
+def _in_half(exact: Embedder) -> Embedder | None:
+    """The same model with half the bits, if its vectors are those of `exact` to HALF_COSINE.
 
     Only where texts are computed without padding: of those kinds of model it is known quicker.
     """
-    if not exact.is_packed:
-        return None
-    info = replace(exact.described, dtype="bfloat16")
+    import torch
+
+    info = replace(exact.described, dtype=half_type(exact.described.device))
     # Loaded again, because engines replace layers of their models.
-    half = Embedder(info, _bi_encoder(info.model_id, info.device).bfloat16())
+    copied = _bi_encoder(info.model_id, info.device).to(getattr(torch, info.dtype))
+    half = Embedder(info, copied)
+    if not half.is_packed:
+        return None
     texts = exact.encode([text for pair in KNOWN_PAIRS for text in pair])
-    cosines = (exact.compute(texts) * half.compute(texts)).sum(axis=1)
+    try:
+        cosines = (exact.compute(texts) * half.compute(texts)).sum(axis=1)
+    except RuntimeError:  # a kernel that this GPU lacks
+        logger.exception("embedding in %s failed, so it is done in float32", info.dtype)
+        return None
     if not cosines.min() > HALF_COSINE:  # nor where it is no number
         return None
     half.warm_up(exact.encode([KNOWN_PAIRS[0][1] * 8] * 8))
@@ -470,13 +515,14 @@ def load_reranker(model: str, *, chosen: str = "", options: Options = Options())
         chosen=chosen,
     )
     engine = Reranker(info, loaded.eval(), speedups=options.speedups if device == "cuda" else ())
+    question, good, _ = KNOWN_PAIRS[0]
+    if device == "cuda":
+        engine.try_packs(engine.encode(question, [good, good * 8]))
     try_out(engine)
     _check_reading(engine)
-    question, good, _ = KNOWN_PAIRS[0]
     engine.warm_up(engine.encode(question, [good * 8] * 8))
     if device == "cpu" and compares_states:
         loaded[0].memory = StateMemory(loaded[0], memory_for_states())
-        engine.batch_tokens = CPU_READING_TOKENS
     return engine
 
 
@@ -503,7 +549,8 @@ def _in_type(loaded: Any, wanted: str, *, device: str) -> tuple[Any, str, str]:
     refused = f"{wanted} was asked for: {why}" if why else ""
     chosen = AUTO if why else wanted
     if device == "cuda" and not compares_states and chosen != "float32":
-        loaded.half() if chosen == "float16" else loaded.bfloat16()
+        in_half = half_type(device) if chosen == AUTO else chosen
+        loaded.half() if in_half == "float16" else loaded.bfloat16()
     return loaded, _dtype(loaded), refused
 
 
@@ -539,10 +586,12 @@ def _late_interaction(
     place: str, *, device: str, chosen: str, allowed: Mapping[str, Any]
 ) -> Reranker:
     """A model of one vector per token as a reranker, tried like any other."""
+    import torch
+
     from inference.late_interaction import LateInteractionReranker, load
 
     loaded = load(place, device=device, **allowed)
-    loaded.bfloat16() if device == "cuda" else loaded.float()
+    loaded.to(getattr(torch, half_type(device)) if device == "cuda" else torch.float32)
     info = _described(place, loaded, device=device, chosen=chosen, allowed=allowed)
     most = min(RERANKER_MAX_TOKENS, loaded.max_seq_length or RERANKER_MAX_TOKENS)
     engine = LateInteractionReranker(replace(info, max_tokens=most), loaded.eval())

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from inference.devices import half_type
 from inference.engines import Encoded, Reranker
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class LanguageModel:
 
 
 def load(place: str, config: Mapping[str, Any], *, device: str, **allowed: Any) -> LanguageModel:
-    """Load one from a folder or the hub, in bfloat16 on a GPU.
+    """Load one from a folder or the hub, on a GPU with half the bits.
 
     Args:
         config: its `config.json`.
@@ -65,7 +66,7 @@ def load(place: str, config: Mapping[str, Any], *, device: str, **allowed: Any) 
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    dtype = getattr(torch, half_type(device)) if device == "cuda" else torch.float32
     network: Any
     if layerwise.is_layerwise(config):
         network = layerwise.load(place, config, dtype=dtype)

@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from inference.devices import multiplies_bfloat16
+from inference.devices import is_ampere, multiplies_bfloat16
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +78,8 @@ def unfit(dtype: str, *, device: str, compares_states: bool = False) -> str:
         return "on a GPU the bundled reranker computes in float32"
     if dtype == INT8:
         return "it is for CPUs; on a GPU there is float8"
+    if dtype == BFLOAT16 and not is_ampere():
+        return "this GPU does not multiply bfloat16"
     if dtype == FLOAT8 and torch.cuda.get_device_capability() < FLOAT8_GENERATION:
         return "this GPU does not multiply float8"
     return ""

@@ -58,7 +58,8 @@ class ModelInfo:
     the server measured of late, 0 where it has not: what a time budget is turned into.
     languages: those a reranker was trained on, by ISO 639 code; empty where not known.
     chosen: why it was picked, where nobody named it; one clause. dtype_refused: why it does not
-    compute in the type that was asked for; one clause, empty where it does.
+    compute in the type that was asked for; one clause, empty where it does. padded: why it computes
+    padding or does without a speed-up that was asked for, where its kind need not; likewise.
     """
 
     model_id: str
@@ -72,6 +73,7 @@ class ModelInfo:
     languages: tuple[str, ...] = ()
     chosen: str = ""
     dtype_refused: str = ""
+    padded: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,27 @@ def test_the_setting_wins_and_nonsense_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(NoModel, match="RERANKER_MEMORY_MB is much"):
         memory_for_states({"RERANKER_MEMORY_MB": "much"}, limit)
+
+
+COUNT_FAULTS = """
+import resource, sys
+import numpy as np
+from inference.devices import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+for _ in range(50):  # what a batch has at a time, and frees
+    blocks = [np.ones(2**19) for _ in range(3)]
+    before = before if _ > 1 else resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is told")
+def test_what_is_freed_is_kept_for_the_next_batch() -> None:
+    def faults(how: str) -> int:
+        asked = [sys.executable, "-c", COUNT_FAULTS, how]
+        root = Path(__file__).parents[2]
+        return int(subprocess.run(asked, cwd=root, check=True, capture_output=True).stdout)
+
+    assert faults("kept") < 100 < 10_000 < faults("given back")

@@ -68,7 +68,7 @@ def test_vectors_equal_those_of_sentence_transformers(embedder: Embedder, minilm
 
 
 def test_half_precision_gives_nearly_the_same_vectors(embedder: Embedder) -> None:
-    half = engines._in_bfloat16(embedder)
+    half = engines._in_half(embedder)
     assert half is not None
     texts = embedder.encode([*TEXTS[:3], "The reranker reads it. " * 12])
 
@@ -289,3 +289,34 @@ def test_a_question_without_end_is_not_tokenised_with_each_passage(
     assert all(pair.truncated for pair in pairs)
     assert asked[0] == len(question)
     assert max(asked[1:]) < len(question)  # both pairs together
+
+
+def test_what_fails_on_a_device_is_done_without_and_told(cross_encoder: Path) -> None:
+    """Speed-ups first, then packs: as on a GPU whose kernels nobody has tried."""
+    engine = load_reranker(str(cross_encoder))
+    pairs = engine.encode("Which engine?", ["a copper engine", "a garden", "the harbour " * 40])
+    wanted = engine.compute(pairs)
+
+    def failing(pack: Any) -> Any:
+        raise RuntimeError("no kernel image is available\nfor execution")
+
+    engine.speedups, engine._packed = ("compile", "graphs"), failing
+    engine.try_packs(pairs)
+    told = engine.info.padded
+    np.testing.assert_allclose(engine.compute(pairs), wanted, atol=1e-5)
+    assert told == "without compile and graphs, which failed: no kernel image is available"
+    assert engine.is_packed
+    assert not engine.speedups
+
+    engine._packed = failing
+    engine.try_packs(pairs)
+    told = engine.info.padded
+    np.testing.assert_allclose(engine.compute(pairs), wanted, atol=1e-5)
+    assert told == "texts are padded, because packs failed: no kernel image is available"
+    assert not engine.is_packed
+
+
+def test_nothing_is_told_where_packs_work(reranker: Reranker) -> None:
+    reranker.try_packs(reranker.encode("Which engine?", ["a copper engine"]))
+
+    assert (reranker.is_packed, reranker.info.padded) == (True, "")

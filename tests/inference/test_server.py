@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from inference.engines import HALF_COSINE, _in_bfloat16, load_embedder
+from inference.engines import HALF_COSINE, _in_half, load_embedder
 from inference.errors import InferenceLate
 from inference.models import Models, Slot
 from inference.models_on_disk import DEFAULT_EMBEDDER
@@ -464,7 +464,7 @@ def test_a_hosted_reranker_answers_like_our_own(
 
 def test_only_what_is_ingested_is_embedded_in_half_precision() -> None:
     embedder = load_embedder(DEFAULT_EMBEDDER)
-    embedder.half = _in_bfloat16(embedder)
+    embedder.half = _in_half(embedder)
     assert embedder.half is not None
     body = {"inputs": PASSAGES}
 
