@@ -266,7 +266,7 @@ class InferenceClient:
         left = deadline - time.monotonic()
         if left <= 0:
             raise InferenceLate(late)
-        headers = {"X-Lane": lane, **requests.headers()}
+        headers = {"X-Lane": lane, "X-Timeout-Ms": str(int(1000 * left)), **requests.headers()}
         timeout = httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
         content = bytearray()
         try:
@@ -317,6 +317,8 @@ def _raise(url: str, response: httpx.Response, content: bytes) -> None:
         raise NoModel(error)
     if status == 413 or (status == 422 and "batch size" in error.lower()):
         raise _TooLarge(text)
+    if status == 504:
+        raise InferenceLate(text)
     if status >= 500 or status in (408, 424):
         raise InferenceTransientError(text)
     raise InferenceRejected(text)

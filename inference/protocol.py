@@ -14,7 +14,13 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from inference.errors import InferenceBusy, InferenceError, ModelLoading, NoModel
+from inference.errors import (
+    InferenceBusy,
+    InferenceError,
+    InferenceLate,
+    ModelLoading,
+    NoModel,
+)
 
 MAX_CLIENT_BATCH = 256
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -79,6 +85,8 @@ def refusal(exc: Exception, path: str) -> Refused:
             return Refused(
                 429, "Overloaded", str(exc), cause="overloaded", retry_after_seconds=after
             )
+        case InferenceLate():
+            return Refused(504, "Late", str(exc), cause="overloaded")
         case InferenceError():  # of a service that somebody else runs
             return Refused(424, "Backend", str(exc), cause="inference")
     logger.error("%s failed", path, exc_info=exc)

@@ -3,11 +3,12 @@
 One thread owns the models. It takes whatever waits, questions before ingestion, as many
 texts of one model as fit the token budget, shortest together; there is no wait timer. A
 question therefore waits for at most the one batch that is running. Requests take turns
-within a lane; a caller that has gone is skipped.
+within a lane; a caller that has gone, or whose time is over, is skipped.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ import numpy as np
 
 from inference.answers import Answer, Part
 from inference.engines import Encoded
-from inference.errors import InferenceBusy
+from inference.errors import InferenceBusy, InferenceLate
 from inference.metrics import BATCH_SIZES, BATCH_TOKENS, Histogram
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ class _Request:
     order: list[int]
     rows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     since: float = field(default_factory=time.perf_counter)
+    seconds: float = math.inf
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether its caller no longer waits for it."""
+        return now - self.since > self.seconds
 
     def done(self, n: int, row: NDArray[np.float32]) -> None:
         """Keep a result; the last one completes the future."""
@@ -127,11 +133,20 @@ class Scheduler:
     def __post_init__(self) -> None:
         threading.Thread(target=self._run, name="model", daemon=True).start()
 
-    def submit(self, engine: Computes, items: Sequence[Encoded], *, lane: Lane) -> Answer:
+    def submit(
+        self,
+        engine: Computes,
+        items: Sequence[Encoded],
+        *,
+        lane: Lane,
+        seconds: float = math.inf,
+    ) -> Answer:
         """Put texts in the queue. Cancel the future to have them skipped.
 
         Args:
             items: (n,) with n >= 1.
+            seconds: how long the caller waits. What was not computed by then fails with
+                InferenceLate.
 
         Returns:
             A future of the results, (n, …) in the order of `items`, and of how long they took.
@@ -140,7 +155,7 @@ class Scheduler:
             InferenceBusy: more than `lane_texts` texts would wait in this lane.
         """
         order = sorted(range(len(items)), key=lambda n: -items[n].tokens)
-        request = _Request(engine, items, lane, Answer(), order)
+        request = _Request(engine, items, lane, Answer(), order, seconds=seconds)
         with self._changed:
             if self.depth(lane) + len(items) > self.lane_texts:
                 raise InferenceBusy(
@@ -176,9 +191,12 @@ class Scheduler:
 
     def _next_batch(self) -> Batch:
         """Up to a token budget of what waits: one engine, one lane, taking turns by request."""
-        gone = [r for r in self._waiting if r.future.cancelled()]
+        now = time.perf_counter()
+        gone = [r for r in self._waiting if r.future.cancelled() or r.is_overdue(now)]
         self.counters.skipped += sum(len(r.order) for r in gone)
-        self._waiting = [r for r in self._waiting if r.order and not r.future.cancelled()]
+        for request in gone:
+            request.failed(InferenceLate("the time that its caller allows is over"))
+        self._waiting = [r for r in self._waiting if r.order]
         if not self._waiting:
             return []
         first = min(self._waiting, key=lambda r: r.lane)

@@ -2,9 +2,9 @@
 
 POST /embed, /rerank; GET /info, /health, /metrics. Errors are {"error", "error_type"}.
 Beyond TEI: both kinds of model in one server, `truncated` with each rerank score, `read` with
-each text that was cut, the header `X-Lane: ingestion` for work that may wait, and `/info`
-objects per model. POST /v1/rerank and /v2/rerank rank as the APIs of Jina AI and Cohere do, with
-errors as {"message", "detail", "error_type"}.
+each text that was cut, the headers `X-Lane: ingestion` for work that may wait and `X-Timeout-Ms`
+for how long the caller does, and `/info` objects per model. POST /v1/rerank and /v2/rerank rank
+as the APIs of Jina AI and Cohere do, with errors as {"message", "detail", "error_type"}.
 
 Sources: Text Embeddings Inference, API documentation (docs/openapi.json), 1.7;
 https://api.jina.ai/docs, https://docs.cohere.com/reference/rerank
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -135,7 +136,9 @@ async def embed(request: Request) -> Response:
     lane = _lane(request)
     if lane == Lane.INGESTION and engine.half is not None:
         engine = engine.half
-    answer = request.app.state.scheduler.submit(engine, encoded, lane=lane)
+    answer = request.app.state.scheduler.submit(
+        engine, encoded, lane=lane, seconds=_seconds(request)
+    )
     vectors = await _result(request, answer, cost)
     return _computed(request, vectors, cost)
 
@@ -170,7 +173,9 @@ async def _ranked(
         cut = [item.truncated for item in encoded]
         if not truncate and any(cut):
             raise Refused(413, "Validation", f"a pair has more than {engine.max_tokens} tokens")
-        answer = request.app.state.scheduler.submit(engine, encoded, lane=_lane(request))
+        answer = request.app.state.scheduler.submit(
+            engine, encoded, lane=_lane(request), seconds=_seconds(request)
+        )
     logits = await _result(request, answer, cost)
     calibration = engine.info.calibration
     log_odds = calibration.slope * logits.astype(np.float64) + calibration.intercept
@@ -297,6 +302,16 @@ async def metrics(request: Request) -> Response:
 
 def _lane(request: Request) -> Lane:
     return Lane.INGESTION if request.headers.get("x-lane") == "ingestion" else Lane.QUESTION
+
+
+def _seconds(request: Request) -> float:
+    """How long the caller waits, by the header `X-Timeout-Ms`; for ever where there is none."""
+    told = request.headers.get("x-timeout-ms")
+    if told is None:
+        return math.inf
+    if not (told.isascii() and told.isdecimal()):
+        raise Refused(422, "Validation", "`X-Timeout-Ms` must be a whole number of milliseconds")
+    return int(told) / 1000
 
 
 def _begun(

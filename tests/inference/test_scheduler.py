@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.engines import Encoded
-from inference.errors import InferenceBusy
+from inference.errors import InferenceBusy, InferenceLate
 from inference.scheduler import Lane, Scheduler
 from tests.inference.stand_ins import BREAKS, HeldEngine, encoded
 
@@ -178,6 +178,22 @@ def test_where_nothing_is_padded_the_tokens_alone_fill_a_batch(
     scheduler.submit(engine, encoded(*short, *long), lane=Lane.QUESTION).result(WAIT)
 
     assert engine.batches == [short + long]  # padded it would be six times the longest
+
+
+def test_what_its_caller_no_longer_waits_for_is_skipped(
+    scheduler: Scheduler, engine: HeldEngine
+) -> None:
+    hold(scheduler, engine)
+    late = scheduler.submit(engine, encoded(5, 6), lane=Lane.QUESTION, seconds=0.01)
+    patient = scheduler.submit(engine, encoded(7), lane=Lane.QUESTION, seconds=WAIT)
+    time.sleep(0.05)
+    engine.gate.set()
+
+    assert patient.result(WAIT).tolist() == [7]
+    with pytest.raises(InferenceLate, match="the time that its caller allows is over"):
+        late.result(WAIT)
+    assert engine.batches == [[1], [7]]
+    assert scheduler.counters.skipped == 2
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(scheduler: Scheduler) -> None:

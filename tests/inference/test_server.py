@@ -384,6 +384,41 @@ def test_the_texts_of_a_caller_that_has_gone_are_never_computed(
     assert engine.batches == [[1], [3]]
 
 
+def test_what_is_overdue_is_never_computed_though_its_connection_stands(
+    connect: Connect, held_url: str, engine: HeldEngine
+) -> None:
+    """As through a proxy, which keeps the connection when its own caller has gone."""
+    first = threading.Thread(target=connect(held_url).embed, args=(["x"],))
+    first.start()
+    assert engine.entered.wait(20)
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        body = {"inputs": ["two words", "two words"]}
+        answers.append(post(f"{held_url}/embed", body, headers={"X-Timeout-Ms": "50"}))
+
+    late = threading.Thread(target=ask)
+    late.start()
+    while httpx.get(f"{held_url}/info").json()["queue_depth"] < 2:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    engine.gate.set()
+    late.join()
+    first.join()
+
+    assert engine.batches == [[1]]
+    assert answers[0].status_code == 504
+    assert answers[0].json()["error_type"] == "Late"
+
+
+@pytest.mark.parametrize("told", ["soon", "-5", "1.5", ""])
+def test_how_long_a_caller_waits_is_a_number(held_url: str, told: str) -> None:
+    answer = post(f"{held_url}/embed", {"inputs": "x"}, headers={"X-Timeout-Ms": told})
+
+    assert answer.status_code == 422
+    assert "`X-Timeout-Ms` must be a whole number" in answer.json()["error"]
+
+
 def test_a_model_that_fails_answers_424_and_the_server_goes_on(
     held_url: str, engine: HeldEngine
 ) -> None:
