@@ -60,6 +60,7 @@ from inference.engines import Reranker
 from inference.interaction import Interaction, StateMemory
 from inference.models_on_disk import BUNDLED_RERANKER, DEFAULT_EMBEDDER, embedder_folder
 from inference.precision import INT8
+from inference.scheduler import Lane, Scheduler
 from inference.types import ModelInfo
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
@@ -145,18 +146,12 @@ RANDOM = {"minilm": random_minilm, "ettin": random_ettin}
 
 
 def ours(engine: Reranker) -> Arm:
-    """Batches as the scheduler forms them of one request: shortest together, by tokens."""
+    """Through the queue in which all requests to the model server wait."""
+    scheduler = Scheduler()
 
     def score(question: str, texts: Sequence[str]) -> np.ndarray[Any, Any]:
         encoded = engine.encode(question, texts)
-        waiting = sorted(range(len(texts)), key=lambda n: encoded[n].tokens)
-        logits = np.zeros(len(texts), np.float32)
-        while waiting:
-            batch = [waiting.pop(0)]
-            while waiting and encoded[waiting[0]].tokens * (len(batch) + 1) <= engine.batch_tokens:
-                batch.append(waiting.pop(0))
-            logits[batch] = engine.compute([encoded[n] for n in batch])
-        return logits
+        return scheduler.submit(engine, encoded, lane=Lane.QUESTION).result()
 
     return score
 

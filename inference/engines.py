@@ -103,6 +103,7 @@ class _Engine(ABC):
     batch_tokens: int = field(init=False)
     _tokens: float = 0.0
     _seconds: float = 0.0
+    _ended: float = 0.0
     # A fast tokenizer keeps its truncation as state: one caller at a time.
     _tokenizing: threading.Lock = field(default_factory=threading.Lock)
     # Computes a pack of texts without padding; None where the model is of another kind.
@@ -112,7 +113,7 @@ class _Engine(ABC):
 
     def __post_init__(self) -> None:
         from inference.onednn import prepack
-        from inference.packed import Cores
+        from inference.packed import cores
 
         on_cpu = self.described.device == "cpu"
         if on_cpu:
@@ -123,7 +124,7 @@ class _Engine(ABC):
         if self._packed and not on_cpu and not is_ampere():
             self.pad("this GPU is older than torch's attention without padding")
         if on_cpu and not self.shares_itself:
-            self._cores = Cores()
+            self._cores = cores()
 
     @property
     def info(self) -> ModelInfo:
@@ -155,13 +156,40 @@ class _Engine(ABC):
         """Results of n encoded texts, one float32 row each: (n, dimension) or (n,)."""
         import torch
 
+        begun = self.begin(batch)
+        if begun is not None:
+            return begun()
         began = time.perf_counter()
         with torch.inference_mode():
-            found = self._together(batch) if self._cores is None else self._by_core(batch)
-            rows: NDArray[np.float32] = found.float().cpu().numpy()
-        self._seconds = self._seconds * SPEED_MEMORY + time.perf_counter() - began
-        self._tokens = self._tokens * SPEED_MEMORY + sum(item.tokens for item in batch)
+            rows: NDArray[np.float32] = self._together(batch).float().cpu().numpy()
+        self._measure(batch, began)
         return rows
+
+    def begin(self, batch: Sequence[Encoded]) -> Callable[[], NDArray[np.float32]] | None:
+        """Let cores compute a batch behind the one that they have, so that none is ever idle.
+
+        Returns what waits for the results; None where a batch has the device for itself.
+        """
+        import torch
+
+        if self._cores is None:
+            return None
+        began, wait = time.perf_counter(), self._by_core(batch)
+
+        def rows() -> NDArray[np.float32]:
+            with torch.inference_mode():
+                found: NDArray[np.float32] = wait().float().numpy()
+            self._measure(batch, began)
+            return found
+
+        return rows
+
+    def _measure(self, batch: Sequence[Encoded], began: float) -> None:
+        """Count a batch that is done; of two that overlap, each from the end of the other."""
+        now = time.perf_counter()
+        self._seconds = self._seconds * SPEED_MEMORY + now - max(began, self._ended)
+        self._tokens = self._tokens * SPEED_MEMORY + sum(item.tokens for item in batch)
+        self._ended = now
 
     def _tokens_by_core(self) -> int:
         import torch
@@ -196,8 +224,8 @@ class _Engine(ABC):
             return found
         return self._packed(_laid_end_to_end(batch, self.described.device))
 
-    def _by_core(self, batch: Sequence[Encoded]) -> Tensor:
-        """Results of a few texts at a time by each core on its own, alike in length."""
+    def _by_core(self, batch: Sequence[Encoded]) -> Callable[[], Tensor]:
+        """Begin a few texts at a time on each core, alike in length; what waits for all results."""
         import torch
 
         from inference.onednn import ROWS_STEP
@@ -206,13 +234,18 @@ class _Engine(ABC):
         shares = self._cores.shares([item.tokens for item in batch])
         parts = [[batch[n] for n in share] for share in shares]
         if self._packed is None:
-            found = self._cores.run(self._forward, [self._tensors(part) for part in parts])
+            wait = self._cores.begin(self._forward, [self._tensors(part) for part in parts])
         else:
             packs = [_laid_end_to_end(part, "cpu", step=ROWS_STEP) for part in parts]
-            found = self._cores.run(self._packed, packs)
-        rows = torch.cat([rows[: len(part)] for rows, part in zip(found, parts, strict=True)])
-        places = torch.tensor([n for share in shares for n in share])
-        return torch.empty_like(rows).index_copy_(0, places, rows)
+            wait = self._cores.begin(self._packed, packs)
+
+        def in_order() -> Tensor:
+            found = zip(wait(), parts, strict=True)
+            rows = torch.cat([rows[: len(part)] for rows, part in found])
+            places = torch.tensor([n for share in shares for n in share])
+            return torch.empty_like(rows).index_copy_(0, places, rows)
+
+        return in_order
 
     def _encode(self, *columns: Sequence[str], cut: str = "longest_first") -> list[Encoded]:
         tokenizer, limit = self.model.tokenizer, self.max_tokens

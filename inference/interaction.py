@@ -29,7 +29,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from inference.models_on_disk import DEFAULT_EMBEDDER, embedder_folder
 from inference.onednn import ROWS_STEP
-from inference.packed import Cores, Pack, PackedEncoder, is_packable
+from inference.packed import Pack, PackedEncoder, cores, is_packable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -237,7 +237,7 @@ class StateMemory:
         if module.bert.device.type == "cpu":
             if not is_packable(module.bert):
                 raise ValueError(f"{module.encoder} is no BERT model with GELU")
-            self._packed, self._cores = PackedEncoder(module.bert), Cores()
+            self._packed, self._cores = PackedEncoder(module.bert), cores()
 
     def __call__(self, ids: Tensor) -> list[Tensor]:
         """States (n, t, d) per layer for token ids (n, t), as `Interaction.states` gives them."""

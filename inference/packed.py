@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
@@ -248,14 +249,28 @@ class Cores:
             tokens += lengths[n]
         return shares
 
-    def run(self, compute: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-        """Results of `compute(part)` for each, in their order."""
+    def begin(
+        self, compute: Callable[[Part], Result], parts: Sequence[Part]
+    ) -> Callable[[], list[Result]]:
+        """Let the cores compute each part, behind what they have. Returns what waits for it:
+        the results of `compute(part)` in their order."""
 
         def alone(part: Part) -> Result:
             with torch.inference_mode():  # which holds for one thread
                 return compute(part)
 
-        return list(self._pool.map(alone, parts))
+        begun = [self._pool.submit(alone, part) for part in parts]
+        return lambda: [each.result() for each in begun]
+
+    def run(self, compute: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+        """Results of `compute(part)` for each, in their order."""
+        return self.begin(compute, parts)()
+
+
+@cache
+def cores() -> Cores:
+    """The cores of this process, which all of its models share."""
+    return Cores()
 
 
 # Queries of the tokens asked for, or of all, and keys and values of all, (t, d) each.

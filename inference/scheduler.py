@@ -2,8 +2,9 @@
 
 One thread owns the models. It takes whatever waits, questions before ingestion, as many
 texts of one model as fit the token budget, shortest together; there is no wait timer. A
-question therefore waits for at most the one batch that is running. Requests take turns
-within a lane; a caller that has gone, or whose time is over, is skipped.
+question therefore waits for at most the batches that have begun: one, or two where cores are given
+the next before they are done with the last. Requests take turns within a lane; a caller that has
+gone, or whose time is over, is skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
@@ -59,6 +60,10 @@ class Computes(Protocol):
         """Results of a batch, one row each, in its order."""
         ...
 
+    def begin(self, batch: Sequence[Encoded], /) -> Callable[[], NDArray[np.float32]] | None:
+        """Begin a batch behind another; what waits for its results, None where it cannot."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class _Request:
@@ -91,6 +96,15 @@ class _Request:
 
 
 Batch = list[tuple[_Request, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A batch that is being computed, since when, and what waits for its results."""
+
+    batch: Batch
+    since: float
+    rows: Callable[[], NDArray[np.float32]]
 
 
 @dataclass(slots=True)
@@ -129,6 +143,7 @@ class Scheduler:
     _waiting: list[_Request] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _closed: bool = False
+    _ended: float = 0.0
 
     def __post_init__(self) -> None:
         threading.Thread(target=self._run, name="model", daemon=True).start()
@@ -181,13 +196,21 @@ class Scheduler:
             self._changed.notify()
 
     def _run(self) -> None:
+        """Compute batches; where the engine can, the next has begun before one is awaited."""
+        begun: _Begun | None = None
         while True:
             with self._changed:
-                while not (batch := self._next_batch()) and not self._closed:
+                while not (batch := self._next_batch()) and not begun and not self._closed:
                     self._changed.wait()
-                if self._closed:
-                    return
-            self._compute(batch)
+                closed = self._closed
+            following = None if closed or not batch else self._begin(batch)
+            if begun:
+                self._finish(begun)
+            if closed:
+                return
+            if batch and following is None:
+                self._compute(batch)
+            begun = following
 
     def _next_batch(self) -> Batch:
         """Up to a token budget of what waits: one engine, one lane, taking turns by request."""
@@ -219,6 +242,22 @@ class Scheduler:
         self._waiting.sort(key=lambda r: id(r) in served)
         return batch
 
+    def _begin(self, batch: Batch) -> _Begun | None:
+        since = time.perf_counter()
+        try:
+            rows = batch[0][0].engine.begin([request.items[n] for request, n in batch])
+        except Exception:  # noqa: BLE001 (again by `_compute`, which tells whose it is)
+            return None
+        return rows and _Begun(batch, since, rows)
+
+    def _finish(self, begun: _Begun) -> None:
+        try:
+            rows = begun.rows()
+        except Exception:  # noqa: BLE001 (again by `_compute`, which tells whose it is)
+            self._compute(begun.batch)
+        else:
+            self._done(begun.batch, rows, begun.since)
+
     def _compute(self, batch: Batch) -> None:
         items = [request.items[n] for request, n in batch]
         began = time.perf_counter()
@@ -226,21 +265,26 @@ class Scheduler:
             rows = self._halving(batch[0][0].engine, items)
         except Exception as exc:  # noqa: BLE001 (goes to the caller it belongs to)
             self._fail(batch, exc)
-            return
+        else:
+            self._done(batch, rows, began)
+
+    def _done(self, batch: Batch, rows: NDArray[np.float32], since: float) -> None:
+        """Count a batch and hand its rows out; of two that overlap, each from the other's end."""
+        now = time.perf_counter()
+        began, self._ended = max(since, self._ended), now
+        engine, tokens = batch[0][0].engine, [r.items[n].tokens for r, n in batch]
         self.counters.batches += 1
-        self.counters.texts += len(items)
-        engine, tokens = batch[0][0].engine, [item.tokens for item in items]
+        self.counters.texts += len(batch)
         self.counters.tokens += sum(tokens)
-        padded = sum(tokens) if engine.is_packed else max(tokens) * len(items)
+        padded = sum(tokens) if engine.is_packed else max(tokens) * len(batch)
         self.counters.padded_tokens += padded
-        self.counters.pairs += len(items) if engine.reads_pairs else 0
+        self.counters.pairs += len(batch) if engine.reads_pairs else 0
         self.counters.queued_seconds += sum(began - request.since for request, _ in batch)
-        seconds = time.perf_counter() - began
-        self.counters.seconds += seconds
-        self.batch_sizes.observe(len(items))
+        self.counters.seconds += now - began
+        self.batch_sizes.observe(len(batch))
         self.batch_tokens.observe(sum(tokens))
         for request, texts in Counter(request for request, _ in batch).items():
-            request.future.parts.append(Part(texts, began - request.since, seconds))
+            request.future.parts.append(Part(texts, began - request.since, now - began))
         for (request, n), row in zip(batch, rows, strict=True):
             request.done(n, row)
 

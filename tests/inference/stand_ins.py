@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,6 +45,9 @@ class HeldEngine:
 
     def encode(self, *texts: Any) -> list[Encoded]:
         return encoded(*(len(text.split()) for text in texts[-1]))
+
+    def begin(self, batch: Sequence[Encoded]) -> Callable[[], NDArray[np.float32]] | None:
+        return None
 
     def compute(self, batch: Sequence[Encoded]) -> NDArray[np.float32]:
         self.entered.set()

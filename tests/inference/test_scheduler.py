@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -178,6 +179,75 @@ def test_where_nothing_is_padded_the_tokens_alone_fill_a_batch(
     scheduler.submit(engine, encoded(*short, *long), lane=Lane.QUESTION).result(WAIT)
 
     assert engine.batches == [short + long]  # padded it would be six times the longest
+
+
+@dataclass
+class Overlapping(HeldEngine):
+    """Begins a batch at once, and computes it when it is waited for.
+
+    begun: how many batches were done when each began.
+    """
+
+    begun: list[int] = field(default_factory=list)
+
+    def begin(self, batch: Sequence[Encoded]) -> Callable[[], NDArray[np.float32]]:
+        if any(item.tokens == BREAKS + 1 for item in batch):
+            raise ValueError("cannot begin this")
+        self.begun.append(len(self.batches))
+        return lambda: self.compute(batch)
+
+
+def test_the_next_batch_has_begun_before_one_is_awaited(scheduler: Scheduler) -> None:
+    engine = Overlapping(batch_tokens=10)
+    engine.gate.set()
+
+    rows = scheduler.submit(engine, encoded(*[10] * 6), lane=Lane.QUESTION).result(WAIT)
+
+    assert rows.tolist() == [10] * 6
+    assert engine.begun == [0, 0, 1, 2, 3, 4]
+    assert engine.batches == [[10]] * 6
+    assert scheduler.counters.batches == 6
+
+
+def test_a_single_batch_is_not_kept_back_for_another(scheduler: Scheduler) -> None:
+    engine = Overlapping()
+    engine.gate.set()
+
+    for tokens in (5, 6):
+        rows = scheduler.submit(engine, encoded(tokens), lane=Lane.QUESTION).result(WAIT)
+        assert rows.tolist() == [tokens]
+
+
+@pytest.mark.parametrize("breaking", [BREAKS, BREAKS + 1])
+def test_what_fails_after_it_has_begun_or_before_fails_its_own_caller(
+    scheduler: Scheduler, breaking: int
+) -> None:
+    engine = Overlapping(batch_tokens=100)
+    hold(scheduler, engine)
+    broken = scheduler.submit(engine, encoded(breaking), lane=Lane.QUESTION)
+    whole = scheduler.submit(engine, encoded(3, 4), lane=Lane.QUESTION)
+    engine.gate.set()
+
+    assert whole.result(WAIT).tolist() == [3, 4]
+    if breaking == BREAKS:
+        with pytest.raises(ValueError, match="cannot compute this"):
+            broken.result(WAIT)
+    else:  # one that cannot begin behind another is computed by itself
+        assert broken.result(WAIT).tolist() == [breaking]
+
+
+def test_batches_of_an_engine_that_needs_the_device_are_computed_one_after_the_other(
+    scheduler: Scheduler, engine: HeldEngine
+) -> None:
+    overlapping = Overlapping()
+    hold(scheduler, overlapping)
+    first = scheduler.submit(engine, encoded(8), lane=Lane.QUESTION)
+    second = scheduler.submit(overlapping, encoded(9), lane=Lane.QUESTION)
+    overlapping.gate.set()
+    engine.gate.set()
+
+    assert (first.result(WAIT).tolist(), second.result(WAIT).tolist()) == ([8], [9])
+    assert (engine.batches, overlapping.batches) == ([[8]], [[1], [9]])
 
 
 def test_what_its_caller_no_longer_waits_for_is_skipped(
