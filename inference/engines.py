@@ -50,7 +50,7 @@ RERANKER_MAX_TOKENS = 512
 # For each core: a question waits for the batch that is running, and larger ones are no quicker.
 CORE_BATCH_TOKENS = 512
 # Of the bundled reranker, whose head computes what the cores have read.
-CORE_READING_TOKENS = 2048
+CORE_READING_TOKENS = 1024
 GPU_BATCH_TOKENS = 32768
 # Vectors with half the bits must be nearer than this to those in float32, which questions have.
 HALF_COSINE = 0.999
@@ -389,6 +389,24 @@ class Reranker(_Engine):
     def shares_itself(self) -> bool:
         """Whether the model is the bundled one's kind, which reads by core and remembers."""
         return hasattr(self.model[0], "memory")
+
+    def begin(self, batch: Sequence[Encoded]) -> Callable[[], NDArray[np.float32]] | None:
+        """As any engine; of the bundled kind the cores begin to read, and the head comes later."""
+        import torch
+
+        if not self.shares_itself or self.described.device != "cpu":
+            return super().begin(batch)
+        began, tensors = time.perf_counter(), self._tensors(batch)
+        with torch.inference_mode():
+            self.model[0].begin(tensors)
+
+        def rows() -> NDArray[np.float32]:
+            with torch.inference_mode():
+                found: NDArray[np.float32] = self._forward(tensors).float().numpy()
+            self._measure(batch, began)
+            return found
+
+        return rows
 
     def _forward(self, tensors: dict[str, Any]) -> Any:
         return self.model(tensors)["scores"].reshape(-1)

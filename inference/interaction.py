@@ -16,7 +16,8 @@ packages, and its digest is checked when it is loaded.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -119,6 +120,13 @@ class Interaction(InputModule):
         """Add `scores` (n, 1) to the features of n pairs."""
         questions, which, passages = self._sides(features)
         return {**features, "scores": self.score(self.read(questions), which, self.read(passages))}
+
+    def begin(self, features: dict[str, Any]) -> None:
+        """Let the memory begin to read what `forward` will need of these features."""
+        if self.memory is not None:
+            questions, _, passages = self._sides(features)
+            self.memory.begin(questions)
+            self.memory.begin(passages)
 
     def read(self, ids: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Encode texts (n, t) of token ids, each from its start token to its end token.
@@ -233,6 +241,8 @@ class StateMemory:
         self._module, self._most = module, most_bytes
         self._kept: OrderedDict[bytes, list[Tensor]] = OrderedDict()
         self.bytes = 0.0
+        # What is being read: what waits for the states of each text.
+        self._begun: dict[bytes, Callable[[], list[Tensor]]] = {}
         self._packed: PackedEncoder | None = None
         if module.bert.device.type == "cpu":
             if not is_packable(module.bert):
@@ -241,19 +251,16 @@ class StateMemory:
 
     def __call__(self, ids: Tensor) -> list[Tensor]:
         """States (n, t, d) per layer for token ids (n, t), as `Interaction.states` gives them."""
-        lengths = (ids != self._module.tokenizer.pad_token_id).sum(1).tolist()
-        rows = [row[:length].cpu().numpy() for row, length in zip(ids, lengths, strict=True)]
-        keys = [row.tobytes() for row in rows]
+        keys = self.begin(ids)
         found: dict[bytes, list[Tensor]] = {}
-        unread: dict[bytes, NDArray[np.int64]] = {}
-        for key, row in zip(keys, rows, strict=True):
+        read: dict[bytes, list[Tensor]] = {}
+        for key in dict.fromkeys(keys):
             if key in self._kept:
                 self._kept.move_to_end(key)
                 found[key] = self._kept[key]
             else:
-                unread[key] = row
-        for key, states in zip(unread, self._read(list(unread.values())), strict=True):
-            found[key] = states
+                found[key] = read[key] = self._wait_for(key)
+        for key, states in read.items():
             self._keep(key, states)
         padded = [
             nn.utils.rnn.pad_sequence(layer, batch_first=True)
@@ -261,34 +268,62 @@ class StateMemory:
         ]
         return [layer.to(ids.device).float() for layer in padded]
 
-    def _read(self, rows: Sequence[NDArray[np.int64]]) -> list[list[Tensor]]:
-        """States (t, d) per layer of each text of t token ids, as float16."""
-        if not rows:
-            return []
+    def _wait_for(self, key: bytes) -> list[Tensor]:
+        try:
+            return self._begun.pop(key)()
+        except BaseException:
+            self._begun.clear()  # to be read anew by whoever asks for them
+            raise
+
+    def begin(self, ids: Tensor) -> list[bytes]:
+        """Let the cores read those of texts (n, t) that are not known. Returns the texts' keys."""
+        lengths = (ids != self._module.tokenizer.pad_token_id).sum(1).tolist()
+        rows = [row[:length].cpu().numpy() for row, length in zip(ids, lengths, strict=True)]
+        keys = [row.tobytes() for row in rows]
+        unread = {
+            key: row
+            for key, row in zip(keys, rows, strict=True)
+            if key not in self._kept and key not in self._begun
+        }
+        if unread:
+            states = cache(self._reading(list(unread.values())))
+            for n, key in enumerate(unread):
+                self._begun[key] = partial(_nth, states, n)
+        return keys
+
+    def _reading(self, rows: Sequence[NDArray[np.int64]]) -> Callable[[], list[list[Tensor]]]:
+        """Begin to read texts of t token ids; what waits for their states (t, d) per layer, as
+        float16."""
         if self._packed is None:
-            ids = nn.utils.rnn.pad_sequence(
-                [torch.from_numpy(row) for row in rows],
-                batch_first=True,
-                padding_value=self._module.tokenizer.pad_token_id,
-            ).to(self._module.bert.device)
-            layers = self._module.states(ids)
-            return [
-                [layer[n, : len(row)].half().cpu() for layer in layers]
-                for n, row in enumerate(rows)
-            ]
+            return partial(self._read_at_once, rows)
         encoder, depths = self._packed, self._module.layers
         shares = self._cores.shares([len(row) for row in rows])
         packs = [_of_one_side([rows[n] for n in share]) for share in shares]
-        read = self._cores.run(
+        wait = self._cores.begin(
             lambda pack: [layer.half() for layer in encoder.states_after(depths, pack)], packs
         )
-        found: list[list[Tensor]] = [[] for _ in rows]
-        for share, pack, layers in zip(shares, packs, read, strict=True):
-            by_text = [layer.split(list(pack.cuts.lengths)) for layer in layers]
-            for place, n in enumerate(share):
-                # A copy, or one text would keep the memory of all that were read with it.
-                found[n] = [layer[place].clone() for layer in by_text]
-        return found
+
+        def by_text() -> list[list[Tensor]]:
+            found: list[list[Tensor]] = [[] for _ in rows]
+            for share, pack, layers in zip(shares, packs, wait(), strict=True):
+                split = [layer.split(list(pack.cuts.lengths)) for layer in layers]
+                for place, n in enumerate(share):
+                    # A copy, or one text would keep the memory of all that were read with it.
+                    found[n] = [layer[place].clone() for layer in split]
+            return found
+
+        return by_text
+
+    def _read_at_once(self, rows: Sequence[NDArray[np.int64]]) -> list[list[Tensor]]:
+        ids = nn.utils.rnn.pad_sequence(
+            [torch.from_numpy(row) for row in rows],
+            batch_first=True,
+            padding_value=self._module.tokenizer.pad_token_id,
+        ).to(self._module.bert.device)
+        layers = self._module.states(ids)
+        return [
+            [layer[n, : len(row)].half().cpu() for layer in layers] for n, row in enumerate(rows)
+        ]
 
     def _keep(self, key: bytes, states: list[Tensor]) -> None:
         self._kept[key] = states
@@ -296,6 +331,10 @@ class StateMemory:
         while self.bytes > self._most:
             _, oldest = self._kept.popitem(last=False)
             self.bytes -= _bytes(oldest)
+
+
+def _nth(states: Callable[[], list[list[Tensor]]], n: int) -> list[Tensor]:
+    return states()[n]
 
 
 def _of_one_side(rows: Sequence[NDArray[np.int64]]) -> Pack:

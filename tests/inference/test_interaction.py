@@ -103,6 +103,36 @@ def test_remembered_states_are_those_that_were_read(untrained: CrossEncoder) -> 
             np.testing.assert_allclose((layer * there).numpy(), (wanted * there).numpy(), atol=0.01)
 
 
+def test_what_has_begun_is_read_once_and_anew_after_a_failure(
+    untrained: CrossEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = untrained[0]
+    ids = module.tokenizer([p for _, p in PAIRS], padding=True, return_tensors="pt")["input_ids"]
+    memory, reads, fails = StateMemory(module, 1e9), [], [True]
+    plain = PackedEncoder.states_after
+
+    def counting(encoder: PackedEncoder, layers: Any, pack: Pack) -> list[torch.Tensor]:
+        reads.append(len(pack.cuts.lengths))
+        if fails[0]:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return plain(encoder, layers, pack)
+
+    monkeypatch.setattr(PackedEncoder, "states_after", counting)
+    memory.begin(ids)
+    memory.begin(ids[:2])
+    with pytest.raises(RuntimeError, match="allocate"):
+        memory(ids)
+    fails[0], tried = False, len(reads)
+    memory.begin(ids)
+    found = memory(ids)
+    once = reads[tried:]
+
+    wanted = StateMemory(module, 1e9)(ids)
+    for layer, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(layer.numpy(), other.numpy())
+    assert sorted(reads[tried + len(once) :]) == sorted(once)  # nothing was read twice
+
+
 def test_the_memory_keeps_to_its_limit_and_forgets_the_oldest(untrained: CrossEncoder) -> None:
     module = untrained[0]
     texts = [module.tokenizer([text], return_tensors="pt")["input_ids"] for _, text in PAIRS]
