@@ -103,10 +103,9 @@ def passages(mix: str, count: int, tokenizer: Any, chooser: random.Random) -> li
 
 def random_minilm(folder: Path) -> None:
     """Save a cross-encoder of MiniLM-L6's shape with random weights and the packaged tokenizer."""
-    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+    from transformers import BertConfig, BertForSequenceClassification
 
-    torch.manual_seed(SEED)
-    tokenizer = AutoTokenizer.from_pretrained(embedder_folder(DEFAULT_EMBEDDER))
+    tokenizer = _packaged_tokenizer()
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=384,
@@ -114,17 +113,14 @@ def random_minilm(folder: Path) -> None:
         num_attention_heads=12,
         intermediate_size=1536,
     )
-    config.num_labels = 1
-    BertForSequenceClassification(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    _save_random(BertForSequenceClassification, config, tokenizer, folder)
 
 
 def random_ettin(folder: Path) -> None:
     """The same of the shape of ettin-reranker-17m, a ModernBERT."""
-    from transformers import AutoTokenizer, ModernBertConfig, ModernBertForSequenceClassification
+    from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
-    torch.manual_seed(SEED)
-    tokenizer = AutoTokenizer.from_pretrained(embedder_folder(DEFAULT_EMBEDDER))
+    tokenizer = _packaged_tokenizer()
     config = ModernBertConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,
@@ -137,8 +133,19 @@ def random_ettin(folder: Path) -> None:
         eos_token_id=tokenizer.sep_token_id,
         sep_token_id=tokenizer.sep_token_id,
     )
+    _save_random(ModernBertForSequenceClassification, config, tokenizer, folder)
+
+
+def _packaged_tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(embedder_folder(DEFAULT_EMBEDDER))
+
+
+def _save_random(kind: Any, config: Any, tokenizer: Any, folder: Path) -> None:
+    torch.manual_seed(SEED)
     config.num_labels = 1
-    ModernBertForSequenceClassification(config).save_pretrained(folder)
+    kind(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

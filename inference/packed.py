@@ -262,10 +262,6 @@ class Cores:
         begun = [self._pool.submit(alone, part) for part in parts]
         return lambda: [each.result() for each in begun]
 
-    def run(self, compute: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-        """Results of `compute(part)` for each, in their order."""
-        return self.begin(compute, parts)()
-
 
 @cache
 def cores() -> Cores:

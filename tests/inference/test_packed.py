@@ -125,11 +125,11 @@ def test_every_text_goes_to_one_core(lengths: list[int]) -> None:
     shares = cores.shares(lengths)
 
     assert sorted(n for share in shares for n in share) == list(range(len(lengths)))
-    found = cores.run(
+    wait = cores.begin(
         lambda pack: pack.ids.sum().reshape(1),
         [packed([torch.tensor([n]) for n in share]) for share in shares],
     )
-    assert [int(total) for total in found] == [sum(share) for share in shares]
+    assert [int(total) for total in wait()] == [sum(share) for share in shares]
 
 
 def by_offsets(
