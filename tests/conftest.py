@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from django.conf import settings as django_settings
+from redis import Redis
+from redis.exceptions import RedisError
 
 from ragsite import processes
 
@@ -67,6 +70,28 @@ def inference_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait_until_healthy(1)
     yield url
     process.stop()
+
+
+@pytest.fixture
+def empty_stores(chroma_url: str) -> Iterator[None]:
+    """Nothing in the Chroma of all tests before the test, nor after it; no scores in Redis either.
+
+    Databases forget what a test put into them, those two do not: what stayed would be of documents
+    that do not exist, which is what a comparison of the stores looks for.
+    """
+    from tests.ingestion.workbench import store
+
+    def empty() -> None:
+        there = store()
+        for collection in there.collections():
+            there.drop(collection.name)
+
+    empty()
+    with suppress(RedisError), Redis.from_url(django_settings.REDIS_URL) as connection:
+        for key in connection.scan_iter("ragsite:scores*"):
+            connection.delete(key)
+    yield
+    empty()
 
 
 @pytest.fixture

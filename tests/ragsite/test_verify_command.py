@@ -20,13 +20,15 @@ pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture(autouse=True)
 def _given(
-    monkeypatch: pytest.MonkeyPatch, tmp_data: Path, chroma_url: str, inference_url: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_data: Path,
+    chroma_url: str,
+    empty_stores: None,
+    inference_url: str,
 ) -> None:
     """The command uses the processes that the environment names, and here nobody else works."""
     monkeypatch.setenv("CHROMA_URL", chroma_url)
     monkeypatch.setattr("ingestion.nudges.nudge_waiting", lambda: 0)
-    for collection in store().collections():
-        store().drop(collection.name)
 
 
 def run(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[str, Any]]:
