@@ -184,11 +184,12 @@ class _Engine(ABC):
 
         return rows
 
-    def _measure(self, batch: Sequence[Encoded], began: float) -> None:
-        """Count a batch that is done; of two that overlap, each from the end of the other."""
+    def _measure(self, batch: Sequence[Encoded], began: float, *, counts: bool = True) -> None:
+        """Time a batch that is done; of two that overlap, each from the end of the other."""
         now = time.perf_counter()
-        self._seconds = self._seconds * SPEED_MEMORY + now - max(began, self._ended)
-        self._tokens = self._tokens * SPEED_MEMORY + sum(item.tokens for item in batch)
+        if counts:
+            self._seconds = self._seconds * SPEED_MEMORY + now - max(began, self._ended)
+            self._tokens = self._tokens * SPEED_MEMORY + sum(item.tokens for item in batch)
         self._ended = now
 
     def _tokens_by_core(self) -> int:
@@ -398,12 +399,13 @@ class Reranker(_Engine):
             return super().begin(batch)
         began, tensors = time.perf_counter(), self._tensors(batch)
         with torch.inference_mode():
-            self.model[0].begin(tensors)
+            unread = self.model[0].begin(tensors)
 
         def rows() -> NDArray[np.float32]:
             with torch.inference_mode():
                 found: NDArray[np.float32] = self._forward(tensors).float().numpy()
-            self._measure(batch, began)
+            # A time budget is for passages that have to be read.
+            self._measure(batch, began, counts=unread == len(batch))
             return found
 
         return rows

@@ -121,12 +121,16 @@ class Interaction(InputModule):
         questions, which, passages = self._sides(features)
         return {**features, "scores": self.score(self.read(questions), which, self.read(passages))}
 
-    def begin(self, features: dict[str, Any]) -> None:
-        """Let the memory begin to read what `forward` will need of these features."""
-        if self.memory is not None:
-            questions, _, passages = self._sides(features)
-            self.memory.begin(questions)
-            self.memory.begin(passages)
+    def begin(self, features: dict[str, Any]) -> int:
+        """Let the memory begin to read what `forward` will need of these features.
+
+        Returns: how many of its passages have to be read.
+        """
+        questions, _, passages = self._sides(features)
+        if self.memory is None:
+            return len(passages)
+        self.memory.begin(questions)
+        return self.memory.begin(passages)
 
     def read(self, ids: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Encode texts (n, t) of token ids, each from its start token to its end token.
@@ -251,7 +255,8 @@ class StateMemory:
 
     def __call__(self, ids: Tensor) -> list[Tensor]:
         """States (n, t, d) per layer for token ids (n, t), as `Interaction.states` gives them."""
-        keys = self.begin(ids)
+        self.begin(ids)
+        keys = [row.tobytes() for row in self._rows(ids)]
         found: dict[bytes, list[Tensor]] = {}
         read: dict[bytes, list[Tensor]] = {}
         for key in dict.fromkeys(keys):
@@ -275,21 +280,23 @@ class StateMemory:
             self._begun.clear()  # to be read anew by whoever asks for them
             raise
 
-    def begin(self, ids: Tensor) -> list[bytes]:
-        """Let the cores read those of texts (n, t) that are not known. Returns the texts' keys."""
-        lengths = (ids != self._module.tokenizer.pad_token_id).sum(1).tolist()
-        rows = [row[:length].cpu().numpy() for row, length in zip(ids, lengths, strict=True)]
-        keys = [row.tobytes() for row in rows]
+    def begin(self, ids: Tensor) -> int:
+        """Let the cores read those of texts (n, t) that are not known; returns their number."""
         unread = {
             key: row
-            for key, row in zip(keys, rows, strict=True)
-            if key not in self._kept and key not in self._begun
+            for row in self._rows(ids)
+            if (key := row.tobytes()) not in self._kept and key not in self._begun
         }
         if unread:
             states = cache(self._reading(list(unread.values())))
             for n, key in enumerate(unread):
                 self._begun[key] = partial(_nth, states, n)
-        return keys
+        return len(unread)
+
+    def _rows(self, ids: Tensor) -> list[NDArray[np.int64]]:
+        """The token ids (t,) of each text (n, t), without padding."""
+        lengths = (ids != self._module.tokenizer.pad_token_id).sum(1).tolist()
+        return [row[:length].cpu().numpy() for row, length in zip(ids, lengths, strict=True)]
 
     def _reading(self, rows: Sequence[NDArray[np.int64]]) -> Callable[[], list[list[Tensor]]]:
         """Begin to read texts of t token ids; what waits for their states (t, d) per layer, as

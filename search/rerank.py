@@ -71,9 +71,9 @@ def score(
 ) -> Scored:
     """Score the texts against the question, as many as the time allows, first ones first.
 
-    On a CPU a slice is begun only if, at the speed of the slice before (at first: the
-    server's), it ends within the budget; the first one always is. Without a known
-    speed slices have SLICE_PAIRS pairs.
+    On a CPU a slice is begun only if it ends within the budget at the server's speed and at that
+    of the slice before; the first one always is. The slice before alone would not do: what was
+    remembered costs next to nothing. Without a known speed slices have SLICE_PAIRS pairs.
 
     Args:
         texts: (n,) passages with their heading paths, best fused first.
@@ -88,7 +88,9 @@ def score(
     """
     costs = [estimated_tokens(question, text, model) for text in texts]
     started = clock()
-    speed = model.tokens_per_second if model else 0.0
+    # Unknown is no limit.
+    known = (model.tokens_per_second if model else 0.0) or math.inf
+    speed = known
     scores: list[RerankScore] = []
     while len(scores) < len(texts):
         spent, done = clock() - started, len(scores)
@@ -111,7 +113,7 @@ def score(
             scores += _checked(answer, pairs, offset=done)
         except InferenceError as exc:
             return Scored(scores, exc)
-        speed = sum(costs[done : done + pairs]) / max(clock() - began, 1e-6)
+        speed = min(known, sum(costs[done : done + pairs]) / max(clock() - began, 1e-6))
     return Scored(scores)
 
 
@@ -199,9 +201,7 @@ def estimated_tokens(question: str, text: str, model: ModelInfo | None) -> int:
 
 
 def _pairs_within(costs: Sequence[int], speed: float, seconds: float) -> int:
-    """How many of the first pairs end in time; SLICE_PAIRS where the speed is not known."""
-    if not speed:
-        return SLICE_PAIRS
+    """How many of the first pairs end in time."""
     return sum(1 for total in accumulate(costs) if total / speed <= seconds)
 
 

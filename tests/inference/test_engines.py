@@ -193,6 +193,22 @@ def test_where_the_one_picked_is_refused_the_bundled_one_is_used_and_says_why(
     assert "failed its trial" in info.chosen
 
 
+def test_the_speed_is_that_of_passages_that_had_to_be_read() -> None:
+    engine = load_reranker(BUNDLED)
+
+    def speed_after(*passages: str) -> float:
+        engine.compute(engine.encode("Where is the lighthouse?", passages))
+        return engine.info.tokens_per_second
+
+    loaded = engine.info.tokens_per_second
+    read = speed_after(*(" ".join([word] * 50) for word in WORDS))
+
+    assert 0 < loaded != read > 0
+    assert speed_after(*(" ".join([word] * 50) for word in WORDS)) == read
+    assert speed_after("A passage nobody has asked for before.", " ".join(WORDS[:1] * 50)) == read
+    assert speed_after("Another that nobody has asked for.") != read
+
+
 def test_a_reranker_that_gives_no_numbers_is_refused(cross_encoder: Path, tmp_path: Path) -> None:
     broken = changed(cross_encoder, tmp_path, lambda head: head.bias.fill_(float("nan")))
 

@@ -164,8 +164,7 @@ def test_a_cpu_reads_what_the_budget_allows_and_the_rest_follows_in_fused_order(
         on_stage=lines.append,
     )
 
-    # 500 tokens in a second are 4 pairs of 103 or 104 tokens; the stand-in answers at once,
-    # so the slices after the first are full.
+    # 500 tokens in a second are 4 pairs of 103 or 104 tokens; the stand-in answers at once.
     assert lines == ["Searching Papers…", "Reranking 4 of 40 passages on cpu…"]
     assert len(library.models.reranked[0]) == 4
     assert trace.rerank.reranked == 40

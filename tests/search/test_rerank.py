@@ -31,9 +31,13 @@ def model(device: str = "cpu", speed: float = 0.0) -> ModelInfo:
 
 @dataclass
 class Clocked:
-    """A reranker that takes `seconds_per_pair` on its own clock and gives the nth text n."""
+    """A reranker that takes `seconds_per_pair` on its own clock and gives the nth text n.
+
+    Those before `remembered` take it no time.
+    """
 
     seconds_per_pair: float
+    remembered: int = 0
     fail_at_call: int | None = None
     answer: list[RerankScore] | None = None
     now: float = 100.0
@@ -50,10 +54,11 @@ class Clocked:
         self.timeouts.append(timeout_seconds)
         if len(self.sizes) == self.fail_at_call:
             raise InferenceLate("too slow")
-        self.now += self.seconds_per_pair * len(texts)
+        numbers = [int(text.split(":")[0]) for text in texts]
+        self.now += self.seconds_per_pair * sum(n >= self.remembered for n in numbers)
         if self.answer is not None:
             return self.answer
-        return [RerankScore(i, float(text.split(":")[0])) for i, text in enumerate(texts)]
+        return [RerankScore(i, float(n)) for i, n in enumerate(numbers)]
 
 
 def run(reranker: Clocked, pairs: int, info: ModelInfo | None, budget: float = 2.0) -> Scored:
@@ -102,6 +107,16 @@ def test_a_server_slower_than_it_says_is_noticed_after_the_first_slice() -> None
 
     assert reranker.sizes == [16]
     assert len(scored.scores) == 16
+
+
+def test_passages_that_cost_nothing_do_not_make_those_after_them_look_cheap() -> None:
+    reranker = Clocked(0.1, remembered=30)
+
+    scored = run(reranker, 100, model(speed=1000.0))
+
+    assert reranker.sizes == [16, 16, 16, 2]
+    assert len(scored.scores) == 30 + 20
+    assert reranker.now - 100.0 == pytest.approx(2.0)
 
 
 def test_without_a_known_speed_slices_are_sent_until_the_budget_is_used() -> None:
