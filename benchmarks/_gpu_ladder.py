@@ -27,7 +27,8 @@ from benchmarks._gpu_models import (
 )
 from benchmarks._gpu_report import Cell, Report, wait
 from benchmarks.rerank_cpu import passages
-from inference.engines import Embedder, load_embedder
+from inference.engines import Embedder
+from inference.loading import load_embedder
 from inference.models_on_disk import DEFAULT_EMBEDDER, embedder_folder
 from inference.types import ModelInfo
 

@@ -41,7 +41,7 @@ import numpy as np
 
 from benchmarks._figures import Spent, machine, spread, told, versions
 from benchmarks.rerank_cpu import in_float32, passages, random_minilm
-from inference import engines
+from inference import loading
 from inference.devices import keep_freed_memory
 from inference.scheduler import Lane, Scheduler
 
@@ -127,7 +127,7 @@ def main() -> None:
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         random_minilm(Path(folder))
-        plain, engine = engines.cross_encoder(folder), in_float32(folder)
+        plain, engine = loading.cross_encoder(folder), in_float32(folder)
     lock, scheduler = threading.Lock(), Scheduler()
 
     def locked(question: str, texts: Sequence[str]) -> np.ndarray[Any, Any]:

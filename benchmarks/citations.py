@@ -33,7 +33,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from chat.claims import WEAK_SHARE
-from inference import engines
+from inference import loading
 from inference.engines import Reranker
 from inference.models_on_disk import BUNDLED_RERANKER
 from inference.types import probability
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=240)
     options = parser.parse_args()
 
-    engine = engines.load_reranker(str(BUNDLED_RERANKER))
+    engine = loading.load_reranker(str(BUNDLED_RERANKER))
     assert engine.info.calibration.threshold is not None
     mark = WEAK_SHARE * engine.info.calibration.threshold
     print(f"the bundled reranker, {engine.info.revision}, mark below {mark:.3f}\n")

@@ -34,7 +34,8 @@ import torch
 from benchmarks._figures import Spent, machine, spread, told, versions
 from benchmarks.rerank_cpu import passages
 from inference.devices import keep_freed_memory
-from inference.engines import Embedder, load_embedder
+from inference.engines import Embedder
+from inference.loading import load_embedder
 from inference.models_on_disk import DEFAULT_EMBEDDER, embedder_folder
 from inference.onednn import PrepackedLinear, can_prepack
 

@@ -53,7 +53,7 @@ import torch
 
 from benchmarks import _other_runtimes
 from benchmarks._figures import Spent, machine, spread, told, versions
-from inference import engines
+from inference import loading
 from inference.devices import keep_freed_memory, memory_for_states, multiplies_bfloat16
 from inference.eight_bits import convert
 from inference.engines import Reranker
@@ -185,12 +185,12 @@ def engine_of(model: Any, name: str) -> Reranker:
 
 def in_float32(place: str) -> Reranker:
     """Ours, exact."""
-    return engine_of(engines.cross_encoder(place), place)
+    return engine_of(loading.cross_encoder(place), place)
 
 
 def in_bfloat16(place: str) -> Reranker:
     """Ours with the encoder's numbers rounded to 16 bits."""
-    model = engines.cross_encoder(place)
+    model = loading.cross_encoder(place)
     if isinstance(model[0], Interaction):
         model[0].read_in_bfloat16()
     else:
@@ -200,7 +200,7 @@ def in_bfloat16(place: str) -> Reranker:
 
 def in_int8(place: str) -> Reranker:
     """Ours with the linear layers in eight bits, whatever the trial at the start would say."""
-    model = engines.cross_encoder(place)
+    model = loading.cross_encoder(place)
     convert(model[0].bert if isinstance(model[0], Interaction) else model[0].auto_model, INT8)
     return engine_of(model, place)
 
@@ -336,7 +336,7 @@ def main() -> None:
                 RANDOM[model](Path(folder))
                 place = folder
             print(f"\n## {model}")
-            predicting, own = engines.cross_encoder(place), our_engines(place)
+            predicting, own = loading.cross_encoder(place), our_engines(place)
             arms = arms_of(predicting, own, options.passages)
             for mix in options.mixes.split(","):
                 texts = passages(mix, options.passages, predicting.tokenizer, random.Random(SEED))

@@ -66,3 +66,8 @@ class InferenceBusy(InferenceTransientError):
     def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+def first_line(exc: Exception) -> str:
+    """What an exception says, short enough for a clause."""
+    return str(exc).strip().partition("\n")[0][:300]

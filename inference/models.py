@@ -79,7 +79,7 @@ class Models:
         if _is_local(self.embedding_model) and (service_of(choice.name) or _is_local(choice.name)):
             # Before the libraries are imported, which would ask the hub for what they have.
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        from inference.engines import load_embedder
+        from inference.loading import load_embedder
 
         self.unused_gpu = unused_gpu()
         self.under_way = {"embedder": self.embedding_model}
@@ -103,7 +103,7 @@ def _choice(wanted: str) -> Choice:
 def _reranker(choice: Choice, options: Options) -> Reranker | HostedReranker:
     if service_of(choice.name):
         return HostedReranker(choice.name)
-    from inference.engines import load_reranker
+    from inference.loading import load_reranker
 
     loaded = load_reranker(choice.name, chosen=choice.why, options=options)
     if loaded.described.dtype_refused:

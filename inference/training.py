@@ -133,7 +133,7 @@ def train(folder: Path) -> None:
 
 
 def _load(name: str) -> Any:
-    from inference.engines import cross_encoder
+    from inference.loading import cross_encoder
     from inference.models_on_disk import BUNDLED_RERANKER
 
     if name == UNTRAINED:

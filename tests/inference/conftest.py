@@ -47,7 +47,7 @@ def cross_encoder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-    from inference.engines import KNOWN_PAIRS
+    from inference.loading import KNOWN_PAIRS
 
     tokenizer = AutoTokenizer.from_pretrained(minilm)
     questions = [question for question, _, _ in KNOWN_PAIRS]
@@ -81,8 +81,8 @@ def modular_cross_encoder(minilm: Path, tmp_path_factory: pytest.TempPathFactory
     )
     from transformers import AutoTokenizer, ModernBertConfig, ModernBertModel
 
-    from inference.engines import load_reranker
     from inference.errors import NoModel
+    from inference.loading import load_reranker
 
     encoder = tmp_path_factory.mktemp("encoder")
     tokenizer = AutoTokenizer.from_pretrained(minilm)

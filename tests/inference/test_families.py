@@ -20,7 +20,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from inference.engines import KNOWN_PAIRS, load_reranker
+from inference.loading import KNOWN_PAIRS, load_reranker
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32,

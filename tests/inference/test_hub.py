@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from inference.catalogue import WITH_NETWORK
-from inference.engines import load_reranker
+from inference.loading import load_reranker
 from ragsite import processes
 
 COMMIT = "0123456789" * 4

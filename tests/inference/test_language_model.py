@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from inference.engines import KNOWN_PAIRS, load_reranker
 from inference.language_model import INSTRUCTION, LanguageModelReranker
+from inference.loading import KNOWN_PAIRS, load_reranker
 
 PASSAGES = [good for _, good, _ in KNOWN_PAIRS] + ["Short.", "A long passage. " * 200]
 

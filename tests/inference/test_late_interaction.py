@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from inference.engines import KNOWN_PAIRS, Reranker, load_reranker
+from inference.engines import Reranker
 from inference.late_interaction import LateInteractionReranker
+from inference.loading import KNOWN_PAIRS, load_reranker
 
 QUESTION_TOKENS, PASSAGE_TOKENS = 32, 180
 PASSAGES = [good for _, good, _ in KNOWN_PAIRS] + ["Short.", "A long passage, and on. " * 200]

@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import AutoTokenizer
 
-from inference.engines import KNOWN_PAIRS, Reranker, load_reranker
+from inference.engines import Reranker
 from inference.errors import NoModel
 from inference.language_model import LanguageModelReranker
 from inference.layerwise import SETTING
+from inference.loading import KNOWN_PAIRS, load_reranker
 
 WIDTH, HEADS, INNER, LAYERS, FIRST = 32, 4, 48, 4, 2
 CONFIG: dict[str, Any] = {

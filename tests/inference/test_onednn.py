@@ -12,7 +12,7 @@ from torch import nn
 
 from inference import onednn
 from inference.devices import multiplies_bfloat16
-from inference.engines import load_reranker
+from inference.loading import load_reranker
 from inference.onednn import PrepackedLinear, prepack
 
 needs_bfloat16 = pytest.mark.skipif(

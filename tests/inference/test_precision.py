@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from inference import engines
+from inference import loading
 from inference.devices import half_type, multiplies_bfloat16
 from inference.eight_bits import EightBitLinear, Float8Linear, Int8Linear, convert
-from inference.engines import Reranker, load_reranker
+from inference.engines import Reranker
+from inference.loading import load_reranker
 from inference.precision import FLOAT8, INT8, Options, unfit
 from inference.trial import overlap, sample
 
@@ -81,7 +82,7 @@ def test_head_and_in_int8_attention_stay_as_they_are(
 
 def test_packs_are_computed_in_eight_bits(cross_encoder: Path) -> None:
     exact = load_reranker(str(cross_encoder))
-    model = engines.cross_encoder(str(cross_encoder), device="cpu")
+    model = loading.cross_encoder(str(cross_encoder), device="cpu")
     convert(model[0].auto_model, INT8)
     quick = Reranker(exact.described, model.eval())
     pairs = exact.encode("Which engine?", ["a copper engine", "a garden", "the harbour " * 40])
@@ -137,7 +138,7 @@ def test_without_instructions_for_bfloat16_a_cpu_computes_in_float32(
 def test_weights_that_were_saved_in_half_precision_are_computed_in_float32_on_a_cpu(
     cross_encoder: Path, tmp_path: Path
 ) -> None:
-    engines.cross_encoder(str(cross_encoder), device="cpu").half().save_pretrained(str(tmp_path))
+    loading.cross_encoder(str(cross_encoder), device="cpu").half().save_pretrained(str(tmp_path))
 
     found = load_reranker(str(tmp_path))
 

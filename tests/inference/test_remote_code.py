@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from inference.engines import load_embedder, load_reranker
 from inference.errors import NoModel
+from inference.loading import load_embedder, load_reranker
 from inference.remote_code import SETTING, code_digest, permit
 
 CODE = """

@@ -12,8 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
-from inference.engines import HALF_COSINE, _in_half, load_embedder
 from inference.errors import InferenceLate
+from inference.loading import HALF_COSINE, in_half, load_embedder
 from inference.models import Models, Slot
 from inference.models_on_disk import DEFAULT_EMBEDDER
 from inference.protocol import MAX_BODY_BYTES, MAX_CLIENT_BATCH
@@ -499,7 +499,7 @@ def test_a_hosted_reranker_answers_like_our_own(
 
 def test_only_what_is_ingested_is_embedded_in_half_precision() -> None:
     embedder = load_embedder(DEFAULT_EMBEDDER)
-    embedder.half = _in_half(embedder)
+    embedder.half = in_half(embedder)
     assert embedder.half is not None
     body = {"inputs": PASSAGES}
 

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from inference.engines import load_reranker
+from inference.loading import load_reranker
 from inference.training import TrainingSettings
 from ingestion.models import Corpus
 from search.management.commands.train_reranker import Command
