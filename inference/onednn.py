@@ -41,6 +41,12 @@ class PrepackedLinear(nn.Module):
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), USUAL_ROWS)
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
 
+    @property
+    def weight(self) -> Tensor:
+        """A copy of the weights as `nn.Linear` has them, (outputs, inputs)."""
+        plain: Tensor = self._weight.to_dense()
+        return plain
+
     def forward(self, states: Tensor) -> Tensor:
         """(…, inputs) to (…, outputs)."""
         return self._product(states, "none", "")

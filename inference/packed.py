@@ -3,7 +3,8 @@
 Linear layers see the tokens of all texts as one matrix, attention sees each text by itself; on
 CUDA that is one kernel (`torch.nn.attention.varlen`), elsewhere one call for each text. Weights and
 sums are those of the model it is made of, so scores are the same to rounding. Where only the
-first token of each text is asked for, the last layer is computed for those tokens alone.
+first token of each text is asked for, the last layer is computed for those tokens alone; on a CPU
+without keys and values of the others (`_FirstsAlone`).
 
 For the BERT and (XLM-)RoBERTa families, as transformers builds them.
 
@@ -149,6 +150,8 @@ class PackedEncoder:
         self._first_place = config.pad_token_id + 1 if behind else 0
         self._layers = list(model.encoder.layer)
         self._reading = [_reading(layer.attention.self) for layer in self._layers]
+        last = self._layers[-1].attention.self
+        self._firsts_alone = _FirstsAlone.of(last, self._heads) if attention is None else None
         self._attention = attention or _attention
         self._behind_attention = _behind_attention
 
@@ -158,22 +161,19 @@ class PackedEncoder:
 
     def states(self, pack: Pack, *, first_only: bool = False) -> Tensor:
         """Last states (t, d) of all tokens; of each text's first token alone, (n, d)."""
-        return self.states_after([len(self._layers)], pack, first_only=first_only)[0]
+        last = len(self._layers)
+        if not first_only:
+            return self.states_after([last], pack)[0]
+        hidden = self._embedded(pack)
+        for number in range(1, last):
+            hidden = self._after(number, hidden, pack)
+        return self._behind_attention(self._layers[-1], *self._firsts(hidden, pack))
 
-    def states_after(
-        self, layers: Sequence[int], pack: Pack, *, first_only: bool = False
-    ) -> list[Tensor]:
-        """States (t, d) after each of these layers, counted from 1 and in ascending order.
-
-        Args:
-            first_only: of the last layer, those of each text's first token alone, (n, d).
-        """
+    def states_after(self, layers: Sequence[int], pack: Pack) -> list[Tensor]:
+        """States (t, d) after each of these layers, counted from 1 and in ascending order."""
         hidden, found = self._embedded(pack), []
         for number in range(1, layers[-1] + 1):
-            layer, reading = self._layers[number - 1], self._reading[number - 1]
-            firsts = first_only and number == layers[-1]
-            asked, attended = (self._firsts if firsts else self._all)(reading, hidden, pack)
-            hidden = self._behind_attention(layer, attended, asked)
+            hidden = self._after(number, hidden, pack)
             if number in layers:
                 found.append(hidden)
         return found
@@ -185,17 +185,20 @@ class PackedEncoder:
         found: Tensor = parts.LayerNorm(hidden)
         return found
 
-    def _all(self, reading: _Reading, hidden: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
-        """All tokens, and what each of them sees of its text."""
-        return hidden, self._attend(*reading(hidden), pack.cuts, pack.cuts)
+    def _after(self, number: int, hidden: Tensor, pack: Pack) -> Tensor:
+        """States of all tokens after a layer, counted from 1, of those before it."""
+        attended = self._attend(*self._reading[number - 1](hidden), pack.cuts, pack.cuts)
+        return self._behind_attention(self._layers[number - 1], attended, hidden)
 
-    def _firsts(self, reading: _Reading, hidden: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
-        """The first token of each text, and what it sees."""
+    def _firsts(self, hidden: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
+        """What the first token of each text sees in the last layer, and these tokens."""
         asked = hidden[pack.firsts]
-        query, key, value = reading(hidden, asked)
+        if self._firsts_alone is not None:
+            return self._firsts_alone(hidden, asked, pack.cuts), asked
+        query, key, value = self._reading[-1](hidden, asked)
         texts = len(asked)
         ends = torch.arange(texts + 1, dtype=torch.int32, device=asked.device)
-        return asked, self._attend(query, key, value, Cuts(ends, [1] * texts, 1), pack.cuts)
+        return self._attend(query, key, value, Cuts(ends, [1] * texts, 1), pack.cuts), asked
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, asked: Cuts, read: Cuts) -> Tensor:
         split = (-1, self._heads, self._width // self._heads)
@@ -309,6 +312,47 @@ class _Linear:
     def rows(self, begin: int, end: int) -> Self:
         """The layer of some of its outputs."""
         return type(self)(self.weight[begin:end], self.bias[begin:end])
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstsAlone:
+    """Attention of each text's first token, with products of three matrices in another order.
+
+    A token's key is K x and the score q (K x) = (q K) x: the query is taken to the width of the
+    states, once, in place of all states to keys. What a head sees is the sum of p (V x) = V (sum of
+    p x) likewise. What K adds to all scores of a head alike makes no difference to softmax.
+
+    query: the layer. keys, values: of h heads of the width w, (h, w, d) and (h, d, w), the keys
+    divided by the root of w. bias: (h, 1, w) of the values.
+    """
+
+    query: Any
+    keys: Tensor
+    values: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, attention: Any, heads: int) -> Self | None:
+        """Of the attention of a layer; None but in float32 on a CPU, where small products pay."""
+        weights = [layer.weight.detach() for layer in (attention.key, attention.value)]
+        if any(weight.is_cuda or weight.dtype != torch.float32 for weight in weights):
+            return None
+        key, value = (weight.reshape(heads, -1, weight.shape[1]) for weight in weights)
+        bias = attention.value.bias.detach().reshape(heads, 1, -1)
+        root = key.shape[1] ** 0.5
+        return cls(attention.query, key / root, value.transpose(1, 2).contiguous(), bias)
+
+    def __call__(self, hidden: Tensor, firsts: Tensor, cuts: Cuts) -> Tensor:
+        """(n, d) for n first tokens of texts that lie end to end in `hidden` (t, d)."""
+        heads = len(self.keys)
+        query = self.query(firsts).reshape(len(firsts), heads, -1)
+        looking = torch.bmm(query.transpose(0, 1), self.keys).transpose(0, 1)
+        seen = [
+            torch.softmax(look @ text.T, dim=1) @ text
+            for look, text in zip(looking, hidden.split(list(cuts.lengths)), strict=True)
+        ]
+        found = torch.baddbmm(self.bias, torch.stack(seen, 1), self.values)
+        return found.transpose(0, 1).reshape(len(firsts), -1)
 
 
 def _join(parts: Sequence[Any]) -> Any:
