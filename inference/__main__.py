@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",  # it tells each of its attempts, twice
 }
 STOP_SECONDS = 2
 # Longer than our client keeps an idle connection: one that the server closes at the moment it

@@ -15,9 +15,12 @@ from pathlib import Path
 import httpx
 
 from inference.catalogue import BUNDLED, WITH_CUDA, WITH_NETWORK
+from inference.errors import NoModel
 
 AUTO = "auto"
 REACH_SECONDS = 3.0
+# For a model that the operator named: a slow way to the hub is none the worse.
+PATIENT_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,26 @@ def _kept(model: str, environment: Mapping[str, str]) -> Path:
     return hub / f"models--{model.replace('/', '--')}"
 
 
+def check_reachable(model: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse at once a model that was never fetched while no hub can be reached.
+
+    The hub's own library would try it for a minute.
+
+    Raises:
+        NoModel: it is that; one clause for people.
+    """
+    if Path(model).exists() or _kept(model, environment).is_dir() or is_offline(environment):
+        return
+    hub = _hub(environment)
+    try:
+        httpx.head(hub, timeout=PATIENT_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        raise NoModel(
+            f"{model} is neither a folder nor in the cache of models, and the model hub {hub} "
+            "cannot be reached"
+        ) from exc
+
+
 def is_offline(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether the operator has switched the hub off."""
     return environment.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
@@ -109,11 +132,13 @@ def is_offline(environment: Mapping[str, str] = os.environ) -> bool:
 def _hub_has(model: str, environment: Mapping[str, str]) -> bool:
     if is_offline(environment):
         return False
-    hub = (environment.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    url = f"{_hub(environment)}/{model}/resolve/main/config.json"
     try:
-        reply = httpx.head(
-            f"{hub}/{model}/resolve/main/config.json", timeout=REACH_SECONDS, follow_redirects=True
-        )
+        reply = httpx.head(url, timeout=REACH_SECONDS, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
     return reply.is_success
+
+
+def _hub(environment: Mapping[str, str]) -> str:
+    return (environment.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from inference.catalogue import BUNDLED, languages
 from inference.choice import fetched_commit
@@ -71,7 +72,7 @@ def load_embedder(model: str) -> Embedder:
     device = best_device()
     try:
         loaded = _bi_encoder(model, device)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, SafetensorError) as exc:
         raise NoModel(f"the embedding model {model} cannot be loaded: {first_line(exc)}") from exc
     info = ModelInfo(
         model_id=model,
@@ -82,6 +83,7 @@ def load_embedder(model: str) -> Embedder:
         dimension=int(loaded.get_embedding_dimension() or 0),
     )
     engine = Embedder(info, loaded)
+    _check_vocabulary("embedding model", engine)
     engine.warm_up(engine.encode([KNOWN_PAIRS[0][1] * 8] * 8))
     if device == "cuda" or multiplies_bfloat16():
         engine.half = in_half(engine)
@@ -163,9 +165,14 @@ def load_reranker(model: str, *, chosen: str = "", options: Options = Options())
             engine = _language_model(place, config, device=device, chosen=chosen, allowed=allowed)
             return _of_one_type(engine, options)
         if not _is_cross_encoder(config, saved):
+            if _is_bi_encoder(place):
+                raise NoModel(
+                    f"{model} is an embedding model (a bi-encoder), not a cross-encoder, so it "
+                    "cannot rerank"
+                )
             raise NoModel(f"{model} is not a cross-encoder with one output, so it cannot rerank")
         loaded = cross_encoder(place, device=device, **allowed)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, SafetensorError) as exc:
         raise NoModel(f"the reranker {model} cannot be loaded: {first_line(exc)}") from exc
     compares_states = isinstance(loaded[0], Interaction)
     loaded, dtype, refused = _in_type(loaded, options.dtype, device=device)
@@ -288,8 +295,9 @@ def try_out(engine: Reranker) -> None:
     """Refuse a reranker that prefers an unrelated passage to the answering one.
 
     Raises:
-        NoModel: it does so on one of KNOWN_PAIRS, or gives no usable numbers.
+        NoModel: it does so on one of KNOWN_PAIRS, gives no usable numbers, or knows no words.
     """
+    _check_vocabulary("reranker", engine)
     for question, good, bad in KNOWN_PAIRS:
         better, worse = engine.compute(engine.encode(question, [good, bad]))
         if not (np.isfinite(better) and np.isfinite(worse) and better > worse):
@@ -298,6 +306,18 @@ def try_out(engine: Reranker) -> None:
                 f"{better:.3f} to a passage that answers “{question}” and {worse:.3f} to one "
                 "that does not"
             )
+
+
+def _check_vocabulary(kind: str, engine: Embedder | Reranker) -> None:
+    """Refuse a model whose tokenizer transformers has made up, because its files are missing.
+
+    Raises:
+        NoModel: it knows nothing but its special tokens.
+    """
+    tokenizer = engine.model.tokenizer
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        name = engine.described.model_id
+        raise NoModel(f"the {kind} {name} knows no words: the files of its tokenizer are missing")
 
 
 def _check_reading(engine: Reranker) -> None:
@@ -383,6 +403,13 @@ def _is_cross_encoder(config: Mapping[str, Any], saved: Mapping[str, Any]) -> bo
     classifies = any("SequenceClassification" in name for name in config.get("architectures") or ())
     labels = len(config.get("id2label") or {}) or config.get("num_labels", 2)
     return classifies and labels == 1
+
+
+def _is_bi_encoder(place: str) -> bool:
+    """Whether sentence-transformers has saved it as a model of vectors."""
+    from sentence_transformers.util import load_file_path
+
+    return load_file_path(place, "modules.json") is not None
 
 
 def _is_language_model(config: Mapping[str, Any]) -> bool:

@@ -7,22 +7,31 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from inference.catalogue import BUNDLED
-from inference.choice import AUTO, Choice, choose, fetched_bytes, is_cached
+from inference.choice import AUTO, Choice, check_reachable, choose, fetched_bytes, is_cached
 from inference.devices import unused_gpu
 from inference.errors import ModelLoading, NoModel
 from inference.hosted import HostedReranker, service_of
 from inference.models_on_disk import DEFAULT_EMBEDDER
 from inference.precision import Options
-from inference.types import LOADING
+from inference.types import LOADING, ModelInfo
 
 if TYPE_CHECKING:
     from inference.engines import Embedder, Reranker
 
 logger = logging.getLogger(__name__)
-Engine = TypeVar("Engine")
+Engine = TypeVar("Engine", bound="Described")
+
+
+class Described(Protocol):
+    """An engine, as far as it tells of itself."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What it is."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +88,9 @@ class Models:
         if _is_local(self.embedding_model) and (service_of(choice.name) or _is_local(choice.name)):
             # Before the libraries are imported, which would ask the hub for what they have.
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        from inference.loading import load_embedder
-
         self.unused_gpu = unused_gpu()
         self.under_way = {"embedder": self.embedding_model}
-        self.embedder = _loaded("embedder", lambda: load_embedder(self.embedding_model))
+        self.embedder = _loaded("embedder", lambda: _embedder(self.embedding_model))
         self.under_way = {"reranker": choice.name}
         reranker = _loaded("reranker", lambda: _reranker(choice, self.options))
         if reranker.engine is None and choice.why and choice.name != BUNDLED:
@@ -100,11 +107,21 @@ def _choice(wanted: str) -> Choice:
     return choose(wanted, has_cuda=torch.cuda.is_available())
 
 
+def _embedder(model: str) -> Embedder:
+    from inference.loading import load_embedder
+
+    if not _is_local(model):
+        check_reachable(model)
+    return load_embedder(model)
+
+
 def _reranker(choice: Choice, options: Options) -> Reranker | HostedReranker:
     if service_of(choice.name):
         return HostedReranker(choice.name)
     from inference.loading import load_reranker
 
+    if not _is_local(choice.name):
+        check_reachable(choice.name)
     loaded = load_reranker(choice.name, chosen=choice.why, options=options)
     if loaded.described.dtype_refused:
         told = loaded.described
@@ -119,7 +136,11 @@ def _is_local(name: str) -> bool:
 
 def _loaded(kind: str, load: Callable[[], Engine]) -> Slot[Engine]:
     try:
-        return Slot(load(), reason="")
+        engine = load()
+        told: ModelInfo = engine.info
+        where = ", ".join(filter(None, (told.device, told.dtype, told.chosen)))
+        logger.info("the %s is ready: %s (%s)", kind, told.model_id, where)
+        return Slot(engine, reason="")
     except NoModel as exc:
         reason = str(exc)
     except Exception:  # a broken model must not take the other one down

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -74,6 +75,11 @@ def refusal(exc: Exception, path: str) -> Refused:
     match exc:
         case Refused():
             return exc
+        case HTTPException(status_code=405):
+            allowed = (exc.headers or {}).get("Allow", "")
+            return Refused(405, "Validation", f"`{path}` takes {allowed} alone")
+        case HTTPException():
+            return Refused(exc.status_code, "Validation", f"there is no `{path}` here; see `/info`")
         case ClientDisconnect():  # before all of the body was here
             return Refused(499, "cancelled", "the caller has gone", cause="dropped")
         case ModelLoading():
@@ -120,7 +126,8 @@ async def read_body(request: Request) -> Mapping[str, Any]:
     for name, only in FIXED_OPTIONS.items():
         given = body.get(name)
         if given is not None and str(given).lower() != str(only).lower():
-            raise Refused(422, "Validation", f"`{name}` cannot be {given!r} on this server")
+            value = orjson.dumps(given).decode()
+            raise Refused(422, "Validation", f"`{name}` cannot be {value} on this server")
     return body
 
 

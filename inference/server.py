@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -86,6 +87,7 @@ def create_app(models: Models, scheduler: Scheduler | None = None) -> Starlette:
             Route("/metrics", metrics),
         ],
         lifespan=lifespan,
+        exception_handlers={HTTPException: _no_such_route},
     )
     app.state.models, app.state.scheduler, app.state.metrics = models, queue, Metrics(queue)
     return app
@@ -118,6 +120,16 @@ def _answered(handler: Handler, told: Callable[[Refused], dict[str, str]] = as_t
         return response
 
     return answer
+
+
+async def _no_such_route(request: Request, exc: Exception) -> Response:
+    """What no route takes, in the shape of the API that was meant."""
+    path = request.url.path
+    told = as_rerank_apis if path in ("/v1/rerank", "/v2/rerank") else as_tei
+    response = error_response(refusal(exc, path), told)
+    if isinstance(exc, HTTPException) and exc.headers:
+        response.headers.update(exc.headers)
+    return response
 
 
 async def embed(request: Request) -> Response:
@@ -311,7 +323,7 @@ def _seconds(request: Request) -> float:
         return math.inf
     if not (told.isascii() and told.isdecimal()):
         raise Refused(422, "Validation", "`X-Timeout-Ms` must be a whole number of milliseconds")
-    return int(told) / 1000
+    return float(told) / 1000
 
 
 def _begun(

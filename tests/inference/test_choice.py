@@ -19,7 +19,8 @@ from inference.catalogue import (
     Kind,
     known,
 )
-from inference.choice import Choice, choose
+from inference.choice import Choice, check_reachable, choose
+from inference.errors import NoModel
 from inference.hosted import SERVICES, service_of
 from inference.models import Models, Slot
 from inference.types import ServerInfo
@@ -77,6 +78,28 @@ def test_a_hub_that_can_be_reached_is_used_where_it_has_the_model(hub: str, tmp_
     assert choose("auto", has_cuda=True, environment=reached).name == BUNDLED
     offline = {**reached, "HF_HUB_OFFLINE": "1"}
     assert choose("auto", has_cuda=False, environment=offline).name == BUNDLED
+
+
+def test_a_named_model_is_refused_at_once_where_no_hub_is_in_reach(
+    hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:1"}
+
+    with pytest.raises(
+        NoModel, match=r"some/model is neither a folder.*127\.0\.0\.1:1 cannot be reached"
+    ):
+        check_reachable("some/model", away)
+    check_reachable("some/model", {**away, "HF_ENDPOINT": hub})
+    check_reachable("some/model", {**away, "HF_HUB_OFFLINE": "1"})  # its library says so at once
+    fetch(tmp_path, "some/model", "config.json")
+    check_reachable("some/model", away)
+
+    for name, value in {**away, "HF_HUB_OFFLINE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    models = Models("other/model", "another/model")
+    models.load()
+    assert models.embedder.reason.startswith("other/model is neither a folder nor in the cache")
+    assert models.reranker.reason.startswith("another/model is neither a folder nor in the cache")
 
 
 @pytest.mark.parametrize(("has_cuda", "model"), [(True, WITH_CUDA), (False, WITH_NETWORK)])

@@ -72,8 +72,29 @@ def test_a_classifier_with_two_outputs_is_refused(cross_encoder: Path, tmp_path:
 
 
 def test_a_bi_encoder_is_refused_as_reranker(minilm: Path) -> None:
-    with pytest.raises(NoModel, match="is not a cross-encoder with one output"):
+    with pytest.raises(NoModel, match=r"is an embedding model \(a bi-encoder\)"):
         load_reranker(str(minilm))
+
+
+def test_a_reranker_without_the_files_of_its_tokenizer_is_refused(
+    cross_encoder: Path, tmp_path: Path
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(cross_encoder / name, tmp_path)
+
+    with pytest.raises(NoModel, match="knows no words: the files of its tokenizer are missing"):
+        load_reranker(str(tmp_path))
+
+
+def test_weights_that_are_not_whole_are_named_as_the_reason(
+    cross_encoder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(cross_encoder, tmp_path / "torn")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+    with pytest.raises(NoModel, match=r"torn cannot be loaded: .*header"):
+        load_reranker(str(folder))
 
 
 def test_a_cross_encoder_that_wants_a_prompt_is_refused(

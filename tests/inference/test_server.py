@@ -226,6 +226,8 @@ def test_the_bundled_reranker_is_there_and_calibrated(connect: Connect, inferenc
         ("rerank", {"query": "q", "texts": "a"}, 422, "Validation"),
         ("rerank", {"query": "q", "texts": []}, 400, "Empty"),
         ("rerank", {"query": "q", "texts": ["a"], "raw_scores": 1}, 422, "Validation"),
+        ("predict", {"inputs": "x"}, 404, "Validation"),
+        ("info", {}, 405, "Validation"),
     ],
 )
 def test_a_bad_request_is_refused_in_the_shape_of_tei(
@@ -236,6 +238,31 @@ def test_a_bad_request_is_refused_in_the_shape_of_tei(
     assert answer.status_code == status
     assert set(answer.json()) == {"error", "error_type"}
     assert answer.json()["error_type"] == error_type
+
+
+@pytest.mark.parametrize(("path", "key"), [("rerank", "error"), ("v1/rerank", "message")])
+def test_a_wrong_method_is_refused_with_what_the_route_takes(
+    rerank_url: str, path: str, key: str
+) -> None:
+    answer = get(f"{rerank_url}/{path}")
+
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert f"`/{path}` takes POST alone" in answer.json()[key]
+
+
+def test_a_value_that_is_refused_is_told_as_it_was_sent(rerank_url: str) -> None:
+    answer = post(f"{rerank_url}/embed", {"inputs": "x", "normalize": False})
+
+    assert answer.json()["error"] == "`normalize` cannot be false on this server"
+
+
+@pytest.mark.parametrize("milliseconds", ["9" * 30, "9" * 2000])
+def test_a_caller_may_be_as_patient_as_it_likes(rerank_url: str, milliseconds: str) -> None:
+    body = {"query": "why", "texts": ["because"]}
+
+    answer = post(f"{rerank_url}/rerank", body, headers={"X-Timeout-Ms": milliseconds})
+
+    assert answer.status_code == 200
 
 
 def test_what_tei_takes_as_its_default_is_taken(rerank_url: str) -> None:
