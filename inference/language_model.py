@@ -119,7 +119,8 @@ class LanguageModelReranker(Reranker):
         network = self.model.network
         if isinstance(network, Layerwise):
             return network(**tensors)
-        found = network(**tensors, logits_to_keep=1)
+        # Nothing is generated: what is kept for that would be gigabytes for a batch.
+        found = network(**tensors, logits_to_keep=1, use_cache=False)
         return found.logits[:, -1, _ids(self.model.tokenizer, YES)[0]]
 
     def _on_packs(self) -> Callable[[Pack], Tensor] | None:

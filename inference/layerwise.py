@@ -46,7 +46,8 @@ class Layerwise(LlamaPreTrainedModel):  # type: ignore[no-untyped-call]
 
     def forward(self, input_ids: Any, attention_mask: Any, **_: Any) -> torch.Tensor:
         """The head of the chosen layer on the state of the last token."""
-        states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        found = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        states = found.last_hidden_state
         chosen: nn.Module = self.lm_head[self.config.head]
         logits: torch.Tensor = chosen.get_submodule("linear_head")(states[:, -1])
         return logits.reshape(-1)
