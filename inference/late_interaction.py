@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from inference.engines import Encoded, Reranker
 
 if TYPE_CHECKING:
@@ -75,29 +77,29 @@ class LateInteractionReranker(Reranker):
     def _forward(self, tensors: dict[str, Any]) -> Any:
         import torch
 
-        device = self.described.device
-        asked = [
-            self._vectors({k: _moved(v, device) for k, v in features.items()}, task="query")[0]
-            for features in tensors["questions"]
-        ]
-        read = self._vectors(tensors["passages"], task="document")
-        means = [
-            (asked[whose].float() @ vectors.float().T).amax(dim=1).mean()
-            if len(vectors)  # a passage of nothing but marks has none
-            else torch.zeros((), device=device)
-            for vectors, whose in zip(read, tensors["whose"], strict=True)
-        ]
-        cosines = torch.stack(means).clamp(SMALLEST, 1 - SMALLEST)
+        device, whose = self.described.device, np.asarray(tensors["whose"])
+        read, kept = self._vectors(tensors["passages"], task="document")
+        means = torch.empty(len(whose), device=device)
+        for number, features in enumerate(tensors["questions"]):
+            moved = {name: _moved(value, device) for name, value in features.items()}
+            asked, counted = self._vectors(moved, task="query")
+            places = torch.from_numpy(np.flatnonzero(whose == number)).to(device)
+            # A passage of nothing but marks has no match, and the lowest score.
+            best = (asked @ read[places].transpose(1, 2)).masked_fill(
+                ~kept[places].unsqueeze(1), -torch.inf
+            )
+            total = best.amax(2).masked_fill(~counted, 0.0).sum(1)
+            means[places] = total / counted.sum()
+        cosines = means.clamp(SMALLEST, 1 - SMALLEST)
         return torch.log(cosines) - torch.log1p(-cosines)
 
-    def _vectors(self, features: dict[str, Any], *, task: str) -> list[Tensor]:
-        """The unit vectors of the tokens that count, a (t, d) tensor for each text."""
+    def _vectors(self, features: dict[str, Any], *, task: str) -> tuple[Tensor, Tensor]:
+        """The unit vectors (n, t, d) of n texts, and which of them count (n, t)."""
         import torch
 
         found = self.model(features, task=task)
         unit = torch.nn.functional.normalize(found["token_embeddings"], dim=-1)
-        kept = found["attention_mask"].bool()
-        return [rows[mask] for rows, mask in zip(unit, kept, strict=True)]
+        return unit.float(), found["attention_mask"].bool()
 
     def _on_packs(self) -> Callable[[Pack], Tensor] | None:
         return None
