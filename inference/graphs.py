@@ -51,6 +51,10 @@ class Graphs:
         """
         self._compute, self._longest = compute, longest
         self._kept: dict[tuple[int, int], _Recorded] = {}
+        # Of all recordings: the stream, and the memory, which they can share because one is
+        # replayed after the other and each result is copied before the next.
+        self._beside: Any = None
+        self._memory: Any = None
 
     def __call__(self, pack: Pack) -> Tensor:
         """Results (n,) of the n texts."""
@@ -68,14 +72,19 @@ class Graphs:
         return recorded.result[:texts].clone()
 
     def _record(self, pack: Pack) -> _Recorded:
-        beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):  # what is allocated or compiled at the first use
+        if self._beside is None:
+            self._beside, self._memory = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+        self._beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._beside):  # what is allocated or compiled at the first use
             for _ in range(2):
                 self._compute(pack)
-        torch.cuda.current_stream().wait_stream(beside)
+        torch.cuda.current_stream().wait_stream(self._beside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # By thread, or what another one does meanwhile, such as embedding a question while the
+        # reranker is loaded, would fail and spoil the recording.
+        with torch.cuda.graph(
+            graph, pool=self._memory, stream=self._beside, capture_error_mode="thread_local"
+        ):
             result = self._compute(pack)
         return _Recorded(graph, pack, result)
 
