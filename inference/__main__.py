@@ -20,7 +20,6 @@ from telemetry import logs, tracing
 ENVIRONMENT = {
     # Idle threads that spin take 700 ms from a neighbour's 29 ms.
     "OMP_WAIT_POLICY": "PASSIVE",
-    "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_VERBOSITY": "error",  # it tells each of its attempts, twice

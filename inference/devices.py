@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from inference.errors import NoModel
 
+logger = logging.getLogger(__name__)
 # The NVIDIA driver lists its GPUs here, in a container too that was started without them.
 DRIVER = Path("/proc/driver/nvidia/gpus")
 # What a container may take, "max" where nothing limits it.
@@ -28,7 +31,24 @@ def best_device() -> str:
     """`cuda` where torch can use a GPU, else `cpu`."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() and _computes("cuda") else "cpu"
+
+
+@cache
+def _computes(device: str) -> bool:
+    """Whether a device computes, tried once.
+
+    A GPU may be there and be of a generation that this torch has no kernels for, or full, or
+    another process's alone.
+    """
+    import torch
+
+    try:
+        torch.ones(16, 16, device=device).square().sum().item()
+    except (AssertionError, RuntimeError):  # the former where torch was built without it
+        logger.exception("%s is there and cannot be used", device)
+        return False
+    return True
 
 
 def multiplies_bfloat16() -> bool:

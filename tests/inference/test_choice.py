@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -186,3 +187,15 @@ def test_the_documentation_has_the_whole_catalogue() -> None:
         line = next(row for row in written.splitlines() if row.startswith(f"| `{embedder.name}`"))
         for fact in (embedder.licence, embedder.languages, embedder.dimension, embedder.page):
             assert str(fact) in line
+
+
+@pytest.mark.parametrize(("device", "wanted"), [("cuda", "true"), ("cpu", "false")])
+def test_texts_are_tokenised_by_all_cores_where_a_gpu_computes(
+    device: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    monkeypatch.setattr("inference.models.best_device", lambda: device)
+
+    Models("/nowhere", "none").load()
+
+    assert os.environ["TOKENIZERS_PARALLELISM"] == wanted

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from inference.devices import MEMORY_LEAST, MEMORY_MOST, memory_for_states
+from inference import devices
+from inference.devices import MEMORY_LEAST, MEMORY_MOST, best_device, memory_for_states
 from inference.errors import NoModel
 
 
@@ -34,6 +35,25 @@ def test_the_setting_wins_and_nonsense_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(NoModel, match="RERANKER_MEMORY_MB is much"):
         memory_for_states({"RERANKER_MEMORY_MB": "much"}, limit)
+
+
+def test_a_gpu_that_torch_finds_and_cannot_use_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", refuse)
+    devices._computes.cache_clear()
+    try:
+        assert best_device() == "cpu"
+    finally:
+        devices._computes.cache_clear()
+    assert "cuda is there and cannot be used" in caplog.text
+    assert "no kernel image" in caplog.text
 
 
 COUNT_FAULTS = """
