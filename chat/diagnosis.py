@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from chat.models import Turn
+from inference.catalogue import in_words
 from inference.types import ModelInfo, ServerInfo
 from ingestion.models import Corpus
 from search.evaluation.metrics import paired_p_value
@@ -64,7 +65,8 @@ class Answered:
     """What is looked at of one answer.
 
     relevances: 0 to 1, of the passages shown beside it; empty where nothing was reranked.
-    wanted: passages that should have been reranked. model: of the reranker, empty for none.
+    wanted: passages that should have been reranked. model: of the reranker, empty where there was
+    none or it was not known.
     """
 
     model: str = ""
@@ -92,7 +94,8 @@ def diagnose(info: ServerInfo | None) -> list[Finding]:
     """
     answers = latest_answers()
     model = next((one.model for one in answers if one.model), "")
-    mine = [one for one in answers if one.model in ("", model)]
+    former = (n for n, one in enumerate(answers) if one.model not in ("", model))
+    mine = answers[: next(former, len(answers))]
     found = [*of_answers(mine), *of_judgements(judged_questions(model))]
     if info is not None:
         found += of_server(info)
@@ -230,7 +233,7 @@ def of_languages(reranker: ModelInfo | None) -> list[Finding]:
     return [
         Finding(
             Fault.LANGUAGE,
-            f"The reranker was trained on {', '.join(reranker.languages)} only, and not on the "
+            f"The reranker was trained on {in_words(reranker.languages)} only, and not on the "
             f"language of the corpora {named}{more}. Set RERANKER to a multilingual model, such "
             f"as {MULTILINGUAL}, or switch reranking off on their pages “Search”.",
         )

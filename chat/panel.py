@@ -18,7 +18,7 @@ from search.types import DegradedCode, Outcome
 JUST_MISSED = 5
 _PULL_COMMAND = re.compile(r"ollama pull [^\s`]*[^\s`.,;]")
 _WHY_NOT_RERANKED = {
-    DegradedCode.NO_RERANKER: "no reranker is installed",
+    DegradedCode.NO_RERANKER: "there is no reranker",
     DegradedCode.RERANKER_LOADING: "the reranker is still loading",
     DegradedCode.RERANKER_UNREACHABLE: "the model server is not reachable",
     DegradedCode.RERANKER_LATE: "the reranker did not answer in time",
@@ -164,6 +164,11 @@ class Group:
     title: str
     hint: str
     cards: Sequence[Card]
+
+    @property
+    def is_reranked(self) -> bool:
+        """Whether the reranker has scored any of them."""
+        return any(card.is_reranked for card in self.cards)
 
 
 def groups(
@@ -351,7 +356,7 @@ def figures(
     """The line of figures for a stored trace; None when nothing was retrieved yet.
 
     "100 candidates · 24 of 100 reranked on cpu in 1.9 s · 3 truncated · fused place counts 0.5", or
-    "100 candidates · not reranked: no reranker is installed".
+    "100 candidates · not reranked: there is no reranker".
 
     Args:
         trace: `Trace.to_json()`.

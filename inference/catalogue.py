@@ -7,6 +7,7 @@ docs/rerankers.md says where each figure was looked up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -307,6 +308,13 @@ def languages(name: str) -> tuple[str, ...]:
     if not named or not all(language in _CODES for language in named):
         return ()
     return tuple(_CODES[language] for language in named)
+
+
+def in_words(codes: Sequence[str]) -> str:
+    """Languages for people: “English, Japanese and Chinese”; a code that has no name here stays."""
+    names = {code: name for name, code in _CODES.items()}
+    *others, last = (names.get(code, code) for code in codes)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def known(name: str) -> Entry | None:

@@ -48,7 +48,7 @@ class Check:
 
     required: whether the site lacks something people need while this is down; the language
         model and the reranker are not, since answers are given without them, and say so.
-    reason: one clause ("not reachable"), empty when up.
+    reason: one clause ("not reachable"), empty when up. is_loading: it will be up by itself.
     advice: what to do about it, one full sentence, empty when there is nothing to do.
     facts: what it says of itself, by short names ("version", "device").
     """
@@ -62,6 +62,7 @@ class Check:
     advice: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, ModelInfo | None] = field(default_factory=dict)
+    is_loading: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,7 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
 def _loading(how_far: str = "") -> Check:
     advice = "Wait a minute: the models are being loaded. Nothing else is to be done."
     reason = f"loading its models ({how_far})" if how_far else "loading its models"
-    return _down("inference", reason, advice=advice)
+    return replace(_down("inference", reason, advice=advice), is_loading=True)
 
 
 def check_language_model() -> Check:

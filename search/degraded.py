@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from inference.catalogue import in_words
 from inference.errors import (
     InferenceBusy,
     InferenceError,
@@ -77,7 +78,7 @@ def unread_script(script: str, languages: Sequence[str]) -> Degradation:
     return Degradation(
         DegradedCode.RERANKER_SCRIPT,
         f"Not reranked: the text is in {script} script, and the reranker was trained on "
-        f"{', '.join(languages)} only. The order is that of fusion. The administrator can set "
+        f"{in_words(languages)} only. The order is that of fusion. The administrator can set "
         "RERANKER to a multilingual model.",
     )
 

@@ -385,6 +385,13 @@ def _rerank(
         for passage in (passages[candidate.chunk_id] for candidate in pool)
     ][: run.settings.rerank_at_most or None]
     if model is not None:
+        report = replace(
+            report,
+            model=model.model_id,
+            device=model.device,
+            chosen=model.chosen,
+            dtype=model.dtype,
+        )
         script = reranking.foreign_script([run.question, *texts[:SCRIPT_TEXTS]], model.languages)
         if script:
             return pool, report, degraded.unread_script(script, model.languages)
@@ -420,15 +427,11 @@ def _rerank(
     if cache and model:
         cache.keep(model, run.question, fresh)
     calibration = model.calibration if model else Calibration()
-    report = RerankReport(
-        candidates=len(pool),
+    report = replace(
+        report,
         reranked=len(scored.scores),
         remembered=len(scored.scores) - len(fresh),
         truncated=sum(score.truncated for score in scored.scores),
-        model=model.model_id if model else "",
-        device=model.device if model else "",
-        chosen=model.chosen if model else "",
-        dtype=model.dtype if model else "",
         place_weight=calibration.place,
         threshold=calibration.threshold
         if run.settings.threshold is None

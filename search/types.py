@@ -140,7 +140,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class RerankReport:
-    """What the rerank stage did: how many pairs, where, on what.
+    """What the rerank stage did: how many pairs, where, on what, though it be none.
 
     place_weight: logits that the fused place counted per unit of ln(rank); 0 where the
     reranker decided alone. threshold: the relevance below which this reranker's best passage is

@@ -124,6 +124,20 @@ def test_few_answers_and_those_of_a_former_reranker_do_not_count(
     assert faults() == []
 
 
+def test_flat_scores_of_a_reranker_that_was_replaced_are_forgotten(
+    conversation: Conversation,
+) -> None:
+    flat: dict[str, Any] = {"codes": ("reranker_flat",), "reranked": 0, "relevances": ()}
+    answers(conversation, 12)
+    answers(conversation, 3, model="former/reranker", **flat)
+
+    assert faults() == [Fault.FLAT]
+
+    answers(conversation, 1)
+
+    assert faults() == []
+
+
 def test_reranking_that_does_harm_by_the_judgements_is_found(
     conversation: Conversation, corpus: Corpus, alice: User
 ) -> None:
@@ -170,7 +184,7 @@ def test_a_corpus_in_a_language_the_reranker_was_not_trained_on_is_named(alice: 
     (finding,) = diagnose(ServerInfo("1", None, english))
 
     assert finding.fault is Fault.LANGUAGE
-    assert "trained on en only" in finding.sentence
+    assert "trained on English only" in finding.sentence
     assert "“Law” (de)" in finding.sentence
     assert "Handbook" not in finding.sentence
     many = replace(english, languages=languages(WITH_CUDA))

@@ -191,7 +191,7 @@ def test_the_line_says_how_many_were_reranked_where_and_how_fast() -> None:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("no_reranker", "no reranker is installed"),
+        ("no_reranker", "there is no reranker"),
         ("reranker_late", "the reranker did not answer in time"),
     ],
 )

@@ -157,6 +157,23 @@ def test_an_old_answer_is_shown_with_its_sources_figures_and_notices(
     assert page["Cache-Control"].find("no-store") >= 0
 
 
+def test_the_panel_says_what_relevance_is_or_that_there_is_none(turn: Turn, alice: User) -> None:
+    address = reverse("chat:sources", args=[turn.pk])
+    turn.sources = [source | {"relevance": 2.36e-187} for source in turn.sources]
+    turn.save()
+
+    html = as_person(alice).get(address).content.decode()
+    assert "Relevance is the reranker's estimate" in html
+    assert "Relevance </span>0.00<" in html
+
+    unread = {"relevance": None, "rerank_rank": None, "rerank_logit": None}
+    turn.sources = [source | unread for source in turn.sources]
+    turn.save()
+    html = as_person(alice).get(address).content.decode()
+    assert "These were not reranked: their order is that of fusion." in html
+    assert "Relevance" not in html
+
+
 def test_a_card_links_to_its_passage_until_the_document_is_deleted(turn: Turn, alice: User) -> None:
     address = reverse("chat:sources", args=[turn.pk])
     (pk,) = Document.objects.values_list("pk", flat=True)

@@ -245,6 +245,11 @@ def test_the_reranker_in_use_is_marked_in_the_catalogue(
     assert page.count("in use</span>") == 1
     assert "1,234" in page
     assert "CC BY-NC 4.0: not for business" in page
+    entry = re.search(r"<tr>(?:(?!</tr>).)*bge-reranker-v2-m3</a>.*?</tr>", page, re.DOTALL)
+    assert entry is not None
+    assert 'href="https://huggingface.co/BAAI/bge-reranker-v2-m3"' in entry[0]
+    for told in ("logistic function of the logit", ">512</td>", ">568 M</td>", "cuda, bfloat16"):
+        assert told in entry[0]
 
 
 def test_the_catalogue_stands_there_while_the_model_server_is_away(

@@ -17,13 +17,16 @@ from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.core.management import CommandError, call_command
+from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import reverse
 
 from chat.models import Conversation, Turn
+from inference.models import Models
 from ingestion.models import Corpus, Document, IndexGeneration
 from ragsite import health
 from ragsite.sign_in import one_time_link
+from tests.inference.stand_ins import serving
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import Settings
@@ -261,6 +264,20 @@ def test_the_model_server_tells_its_models(inference_url: str) -> None:
     assert embedder is not None
     assert embedder.dimension == 384
     assert embedder.device
+
+
+def test_a_model_server_that_loads_its_models_is_not_called_down() -> None:
+    class Loading(Models):
+        def load(self) -> None:
+            """It goes on for ever."""
+
+    with serving(Loading("all-MiniLM-L6-v2", "bundled")) as url:
+        check = health.check_inference(url, url)
+
+    assert (check.up, check.is_loading) == (False, True)
+    html = render_to_string("ragsite/_checks.html", {"site": health.SiteHealth((check,))})
+    assert "Loading</span>" in html
+    assert "Down</span>" not in html
 
 
 class _Ollama(BaseHTTPRequestHandler):

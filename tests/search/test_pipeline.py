@@ -430,7 +430,8 @@ def test_a_reranker_that_tells_nothing_apart_is_found_out(
     assert "same score" in trace.degraded[0].sentence
     assert [c.rrf_rank for c in trace.candidates] == list(range(1, 13))
     assert all(c.rerank_logit is None for c in trace.candidates)
-    assert trace.rerank.reranked == 0
+    assert library.models.reranker is not None
+    assert (trace.rerank.reranked, trace.rerank.model) == (0, library.models.reranker.model_id)
 
 
 def test_a_server_that_tells_nothing_of_itself_still_reranks(
