@@ -255,7 +255,9 @@ class Embedder(_Engine):
     @property
     def pooling(self) -> str:
         """How token vectors become one vector, as the model's own configuration names it."""
-        return next((str(m.pooling_mode) for m in self.model if hasattr(m, "pooling_mode")), "")
+        from inference.heads import pooling_mode
+
+        return pooling_mode(self.model)
 
     def _forward(self, tensors: dict[str, Any]) -> Any:
         import torch
@@ -264,27 +266,9 @@ class Embedder(_Engine):
         return torch.nn.functional.normalize(vectors, dim=1)
 
     def _on_packs(self) -> Callable[[Pack], Tensor] | None:
-        import torch
-        from sentence_transformers.sentence_transformer.modules import Normalize
+        from inference.heads import vectors
 
-        from inference.packed import PackedEncoder, is_packable
-
-        reader, *others = self.model
-        inner = getattr(reader, "auto_model", None)
-        # After the one that pools.
-        plain = bool(others) and all(isinstance(module, Normalize) for module in others[1:])
-        if self.pooling not in ("mean", "cls") or not plain or not is_packable(inner):
-            return None
-        encoder, means = PackedEncoder(inner), self.pooling == "mean"
-
-        def vectors(pack: Pack) -> Tensor:
-            states = encoder.states(pack, first_only=not means)
-            if means:
-                lengths = pack.cuts.ends.diff().long()
-                states = torch.segment_reduce(states.float(), "mean", lengths=lengths)
-            return torch.nn.functional.normalize(states.float(), dim=1)
-
-        return vectors
+        return vectors(self.model)
 
 
 @dataclass
@@ -369,20 +353,19 @@ class Reranker(_Engine):
         return self.model(tensors)["scores"].reshape(-1)
 
     def _on_packs(self) -> Callable[[Pack], Tensor] | None:
-        from inference.packed import PackedClassifier, is_packable
+        from inference.heads import logits, missing
 
-        inner = getattr(self.model[0], "auto_model", None)
-        classifies = type(inner).__name__.endswith("ForSequenceClassification")
-        if len(self.model) > 1 or not classifies or not is_packable(inner):
+        found = logits(self.model, self.speedups)
+        if found is None:
             return None
-        classifier = PackedClassifier(inner)
-        if "compile" in self.speedups:
-            classifier.encoder.compile()
-        if "graphs" in self.speedups:
-            from inference.graphs import Graphs
+        if without := missing(self.model, self.speedups):
+            why = f"without {' and '.join(without)}, which is for the BERT and RoBERTa families"
+            self.described = replace(self.described, padded=why)
+        if "graphs" not in self.speedups:
+            return found
+        from inference.graphs import Graphs
 
-            return Graphs(classifier.logits, longest=self.max_tokens)
-        return classifier.logits
+        return Graphs(found, longest=self.max_tokens)
 
 
 def _laid_end_to_end(batch: Sequence[Encoded], device: str, *, step: int = 1) -> Pack:

@@ -369,10 +369,18 @@ def _join(parts: Sequence[Any]) -> Any:
 def _behind_attention(layer: Any, attended: Tensor, asked: Tensor) -> Tensor:
     """The rest of a layer, for the tokens that were asked for."""
     output, feed, inner = layer.attention.output, layer.output, layer.intermediate.dense
-    hidden = output.LayerNorm(output.dense(attended) + asked)
+    hidden = output.LayerNorm(added(output.dense, attended, asked))
     fused = isinstance(inner, PrepackedLinear)
     wide = inner.gelu(hidden) if fused else functional.gelu(inner(hidden))
-    found: Tensor = feed.LayerNorm(feed.dense(wide) + hidden)
+    found: Tensor = feed.LayerNorm(added(feed.dense, wide, hidden))
+    return found
+
+
+def added(layer: Any, states: Tensor, to: Tensor) -> Tensor:
+    """What a linear layer makes of states (t, inputs), and `to` (t, outputs)."""
+    if isinstance(layer, PrepackedLinear):
+        return layer.plus(states, to)
+    found: Tensor = layer(states) + to
     return found
 
 

@@ -31,6 +31,15 @@ SMALL: dict[str, Any] = {
     "initializer_range": 0.3,
 }
 PLACES = {"max_position_embeddings": 514, "pad_token_id": 1, "type_vocab_size": 2}
+WINDOWS = {
+    "global_attn_every_n_layers": 2,
+    "local_attention": 16,
+    "pad_token_id": 0,
+    "cls_token_id": 101,
+    "sep_token_id": 102,
+    "bos_token_id": 101,
+    "eos_token_id": 102,
+}
 # What is particular to each, and whether it is computed without padding.
 FAMILIES: dict[str, tuple[Any, dict[str, Any], bool]] = {
     "bert": (BertConfig, {}, True),
@@ -51,20 +60,8 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any], bool]] = {
         False,
     ),
     # Every other layer sees a window, the head reads the first token or the mean.
-    "modernbert": (
-        ModernBertConfig,
-        {
-            "global_attn_every_n_layers": 2,
-            "local_attention": 16,
-            "classifier_pooling": "mean",
-            "pad_token_id": 0,
-            "cls_token_id": 101,
-            "sep_token_id": 102,
-            "bos_token_id": 101,
-            "eos_token_id": 102,
-        },
-        False,
-    ),
+    "modernbert": (ModernBertConfig, {**WINDOWS, "classifier_pooling": "cls"}, True),
+    "modernbert, mean": (ModernBertConfig, {**WINDOWS, "classifier_pooling": "mean"}, False),
 }
 
 
@@ -117,6 +114,7 @@ def test_a_cross_encoder_of_modules_is_computed_with_its_head(
 ) -> None:
     """As the ettin rerankers are laid out: encoder, first token, dense with GELU, norm, dense."""
     engine = load_reranker(str(modular_cross_encoder))
+    assert engine.is_packed
 
     encoder = AutoModel.from_pretrained(modular_cross_encoder).eval()
     tokenizer = AutoTokenizer.from_pretrained(modular_cross_encoder)
