@@ -16,6 +16,7 @@ import torch
 from benchmarks._gpu_models import (
     PAIRS,
     SEED,
+    SPED_UP,
     Arm,
     Models,
     Pairs,
@@ -54,8 +55,8 @@ TARGETS = (
     ("uniform", "predict bf16", 1.5),
     ("mixed", "predict bf16", 1.5),
 )
-# Those of ours whose scores are the model's own, and that need no sizes known before.
-BEST_OF = ("ours", "ours compiled")
+# Those of ours that need no sizes known before.
+BEST_OF = tuple(arm for arm, speedups in SPED_UP.items() if "graphs" not in speedups)
 BUDGETS = (4096, 8192, 16384, 32768, 65536, 131072)
 BUDGET_QUESTIONS = 10
 KNEE = 0.95
@@ -73,9 +74,9 @@ EMBEDDED = {"large": (2048, 512), "tiny": (2, 2)}
 class Run:
     """What all parts share.
 
-    peak: of the matrix product, in operations a second. count: pairs of a question. best: the arm
-    of ours that the other parts take. rates: pairs a second by mix and arm, as far as the ladder
-    got.
+    peak: of the matrix product, in operations a second. count: pairs of a question. arms: of the
+    ladder, all if empty. best: the arm of ours that the other parts take. rates: pairs a second by
+    mix and arm, as far as the ladder got.
     """
 
     report: Report
@@ -85,6 +86,7 @@ class Run:
     peak: float
     rounds: int
     count: int = PAIRS
+    arms: Sequence[str] = ()
     best: str = "ours"
     rates: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -94,7 +96,7 @@ class Run:
 
     def best_engine(self) -> Any:
         """The engine of that arm."""
-        return self.models.engine(*(["compile"] if self.best == "ours compiled" else []))
+        return self.models.engine(*SPED_UP[self.best])
 
 
 @dataclass
@@ -115,29 +117,28 @@ class Measured:
 def in_turns(
     arms: Mapping[str, Callable[[], Any]], rounds: int, device: str
 ) -> dict[str, Measured]:
-    """Call each in turns, after two that warm up. What fails is a row that says so."""
+    """Call each in turns, after two that warm up. What fails is not called again."""
     found = {name: Measured() for name in arms}
     for turn in range(rounds + WARMING_TURNS):
         for name, run in arms.items():
             measured = found[name]
             if measured.failed:
                 continue
-            wait(device)
-            before = 0
-            if device == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-                before = torch.cuda.memory_allocated()
-            began = time.perf_counter()
-            try:
+            try:  # all of it: a device that an arm has broken fails in whatever comes next
+                wait(device)
+                before = 0
+                if device == "cuda":
+                    torch.cuda.reset_peak_memory_stats()
+                    before = torch.cuda.memory_allocated()
+                began = time.perf_counter()
                 measured.result = run()
                 wait(device)
+                if turn >= WARMING_TURNS:
+                    measured.seconds.append(time.perf_counter() - began)
+                if device == "cuda":
+                    measured.memory_bytes = torch.cuda.max_memory_allocated() - before
             except Exception as exc:  # noqa: BLE001 (whatever it is, the other arms go on)
                 measured.failed = failure(exc)
-                continue
-            if turn >= WARMING_TURNS:
-                measured.seconds.append(time.perf_counter() - began)
-            if device == "cuda":
-                measured.memory_bytes = torch.cuda.max_memory_allocated() - before
     return found
 
 
@@ -167,17 +168,18 @@ def made(builders: Mapping[str, Callable[[], Arm]]) -> dict[str, Arm]:
 
 def ladder(run: Run, mixes: Sequence[str]) -> None:
     """All arms on all mixes, and which targets are met."""
-    arms = made(run.models.arms())
+    builders = run.models.arms()
+    arms = made({arm: b for arm, b in builders.items() if arm in (run.arms or builders)})
     for mix in mixes:
         if run.report.is_over:
             run.report.leave_out(f"the ladder from {mix} on")
             break
         run.rates[mix] = _compare(run, "ladder", mix, arms, run.models)
-    full = [rates for rates in run.rates.values() if all(arm in rates for arm in BEST_OF)]
-    if full:
-        run.best = max(BEST_OF, key=lambda arm: sum(rates[arm] for rates in full))
+    full = list(run.rates.values())
+    if able := [arm for arm in BEST_OF if full and all(arm in rates for rates in full)]:
+        run.best = max(able, key=lambda arm: sum(rates[arm] for rates in full))
     if targets := _targets(run.rates):
-        run.report.table("ladder", "Targets, by the best exact arm of ours", targets)
+        run.report.table("ladder", "Targets, by the best arm of ours in bfloat16", targets)
 
 
 def _compare(
@@ -189,7 +191,8 @@ def _compare(
     work = operations(models.shape, tokens)
     calls = {name: lambda arm=arm: arm.score(asked) for name, arm in arms.items()}
     found = in_turns(calls, run.rounds, run.device)
-    wanted = np.asarray(found["predict fp32"].result, np.float32)
+    exact = found.get("predict fp32", Measured())
+    wanted = np.asarray(exact.result, np.float32)  # not a number, where it could not be had
     rows: list[dict[str, Cell]] = []
     rates: dict[str, float] = {}
     for name, measured in found.items():
@@ -199,7 +202,7 @@ def _compare(
         )
         row |= {"arm": name, "note": measured.failed or arms[name].note}
         rows.append(row)
-        if measured.failed:
+        if not measured.seconds:
             continue
         rates[name] = len(asked) / measured.median
         values: tuple[Cell, ...] = (
@@ -226,15 +229,11 @@ def _targets(rates: Mapping[str, Mapping[str, float]]) -> list[dict[str, Cell]]:
     """Which were met, of the mixes that were measured."""
     rows: list[dict[str, Cell]] = []
     for mix, other, wanted in TARGETS:
-        exact = {
-            arm: rate
-            for arm, rate in rates.get(mix, {}).items()
-            if arm.startswith("ours") and arm != "ours float8"
-        }
-        if not exact or (other and other not in rates[mix]):
+        own = {arm: rate for arm, rate in rates.get(mix, {}).items() if arm in SPED_UP}
+        if not own or (other and other not in rates[mix]):
             continue
-        arm = max(exact, key=lambda name: exact[name])
-        reached = exact[arm] / rates[mix][other] if other else exact[arm]
+        arm = max(own, key=lambda name: own[name])
+        reached = own[arm] / rates[mix][other] if other else own[arm]
         rows.append(
             {
                 "target": f"{mix}: {wanted} {f'times {other}' if other else 'pairs/s'}",
@@ -371,7 +370,7 @@ def _embed(
         row: dict[str, Cell] = {"arm": name, "passages/s": "", "tokens/s": ""}
         row |= {"share of peak %": "", "least cosine": "", "note": measured.failed}
         rows.append(row)
-        if measured.failed:
+        if not measured.seconds:
             continue
         vectors = np.asarray(measured.result, np.float32)
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

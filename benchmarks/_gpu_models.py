@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,15 @@ SHAPES: dict[str, dict[str, int]] = {
     "tiny-bert": TINY,
 }
 BERTS = ("minilm", "tiny-bert")
+# Arms of ours in bfloat16, by what RERANKER_SPEEDUPS would have to say.
+SPED_UP: dict[str, tuple[str, ...]] = {
+    "ours": (),
+    "ours gelu": ("gelu",),
+    "ours compiled": ("compile",),
+    "ours compiled gelu": ("compile", "gelu"),
+    "ours graphs": ("graphs",),
+    "ours all": ("compile", "gelu", "graphs"),
+}
 FLASH = ("flash_attention_2", "flash_attention_3", "flash_attention_4")
 
 Pairs = list[tuple[str, str]]
@@ -252,11 +261,11 @@ class Models:
         info = ModelInfo("random", "benchmark", self.device, dtype, MAX_TOKENS)
         return Reranker(info, model, speedups=speedups)
 
-    def in_float8(self) -> Reranker:
+    def in_float8(self, *speedups: str) -> Reranker:
         """The same with linear layers in eight bits."""
         model = self.load(torch.bfloat16)
         convert(model[0].auto_model, FLOAT8)
-        return self.engine(model=model)
+        return self.engine(*speedups, model=model)
 
     def with_logits(
         self, make: Callable[[Any], Callable[[Pack], Any]], model: Any = None
@@ -265,6 +274,9 @@ class Models:
         engine = self.engine(model=model)
         engine._packed = make(engine.model[0].auto_model)
         return engine
+
+    def _sped_up(self, speedups: Sequence[str]) -> Arm:
+        return ours(self.engine(*speedups))
 
     def arms(self) -> dict[str, Callable[[], Arm]]:
         """All steps of the ladder by name, to be made one by one: any of them may be impossible."""
@@ -277,14 +289,14 @@ class Models:
             f"{modular} 100": lambda: predict(self.modular[0], PAIRS, self.modular[1]),
             "padded, varlen attention": lambda: ours(self.with_logits(padded_linears)),
             "packed": lambda: ours(self.with_logits(whole_last_layer)),
-            "ours": lambda: ours(self.engine()),
         }
-        if self.device == "cuda":
-            found["ours compiled"] = lambda: ours(self.engine("compile"))
-            found["ours graphs"] = lambda: ours(self.engine("graphs"))
-            found["ours both"] = lambda: ours(self.engine("compile", "graphs"))
+        for name, speedups in SPED_UP.items():
+            if self.device == "cuda" or not speedups:
+                found[name] = partial(self._sped_up, speedups)
         if self.device == "cpu" or torch.cuda.get_device_capability() >= FLOAT8_GENERATION:
             found["ours float8"] = lambda: ours(self.in_float8())
+        if self.device == "cuda" and "ours float8" in found:
+            found["ours float8 compiled"] = lambda: ours(self.in_float8("compile"))
         return found
 
 

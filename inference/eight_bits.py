@@ -82,15 +82,14 @@ class EightBitLinear(nn.Module):
         flat = states.reshape(-1, states.shape[-1])
         scales = flat.abs().amax(1, keepdim=True).float().clamp_min(1e-12) / self.largest
         found = self._product(flat / scales, scales)
-        if self.bias is not None:
-            found = found.add_(self.bias)
         return found.to(states.dtype).reshape(*states.shape[:-1], -1)
 
     def _rounded(self, values: Tensor) -> Tensor:
         raise NotImplementedError
 
     def _product(self, rows: Tensor, scales: Tensor) -> Tensor:
-        """Of rows (t, inputs) up to `largest` with scales (t, 1) and the weights; (t, outputs)."""
+        """Of rows (t, inputs) up to `largest` with scales (t, 1) and the weights, and the biases
+        added; (t, outputs)."""
         raise NotImplementedError
 
 
@@ -105,7 +104,8 @@ class Int8Linear(EightBitLinear):
 
     def _product(self, rows: Tensor, scales: Tensor) -> Tensor:
         found = torch._int_mm(self._rounded(rows), self.weight.t()).float()
-        return found.mul_(scales).mul_(self.scale)
+        found = found.mul_(scales).mul_(self.scale)
+        return found if self.bias is None else found.add_(self.bias)
 
 
 class Float8Linear(EightBitLinear):
@@ -114,7 +114,8 @@ class Float8Linear(EightBitLinear):
     largest = LARGEST_FLOAT8
 
     def _rounded(self, values: Tensor) -> Tensor:
-        return values.clamp(-LARGEST_FLOAT8, LARGEST_FLOAT8).to(torch.float8_e4m3fn)
+        # What is beyond the largest by rounding alone becomes the largest.
+        return values.to(torch.float8_e4m3fn)
 
     def _product(self, rows: Tensor, scales: Tensor) -> Tensor:
         return torch._scaled_mm(
@@ -122,7 +123,9 @@ class Float8Linear(EightBitLinear):
             self.weight.t(),
             scale_a=scales,
             scale_b=self.scale.unsqueeze(0),
+            bias=None if self.bias is None else self.bias.bfloat16(),
             out_dtype=torch.bfloat16,
+            use_fast_accum=True,
         )
 
 

@@ -208,8 +208,12 @@ class _Engine(ABC):
         with self._tokenizing:
             kept = tokenizer(*columns, truncation=False, verbose=False)
             lengths = [len(ids) for ids in kept["input_ids"]]
-            if max(lengths, default=0) > limit:
-                kept = tokenizer(*columns, truncation=cut, max_length=limit, verbose=False)
+            if long := [n for n, length in enumerate(lengths) if length > limit]:
+                texts = [[column[n] for n in long] for column in columns]
+                again = tokenizer(*texts, truncation=cut, max_length=limit, verbose=False)
+                for name in kept:
+                    for n, ids in zip(long, again[name], strict=True):
+                        kept[name][n] = ids
         return [
             Encoded(
                 {name: np.asarray(kept[name][n], np.int64) for name in kept},

@@ -101,5 +101,9 @@ def _encoder(model: Any) -> packed.PackedEncoder | modernbert.PackedModernBert |
 
 
 def _speed_up(encoder: Any, speedups: Sequence[str]) -> None:
-    if "compile" in speedups and isinstance(encoder, packed.PackedEncoder):
+    if not isinstance(encoder, packed.PackedEncoder):
+        return
+    if "gelu" in speedups:
+        encoder.fuse_gelu()
+    if "compile" in speedups:
         encoder.compile()

@@ -25,7 +25,7 @@ DTYPES = (AUTO, "float32", "float16", "bfloat16", INT8, FLOAT8)
 EIGHT_BITS = (INT8, FLOAT8)
 BFLOAT16 = "bfloat16"
 DTYPE_SETTING, SPEEDUPS_SETTING = "RERANKER_DTYPE", "RERANKER_SPEEDUPS"
-SPEEDUPS = ("compile", "graphs")
+SPEEDUPS = ("compile", "graphs", "gelu")
 # The first GPUs that multiply float8 are of this generation (Ada; Hopper is 9.0).
 FLOAT8_GENERATION = (8, 9)
 
@@ -54,7 +54,7 @@ class Options:
         speedups = tuple(name.strip() for name in listed if name.strip())
         for name in speedups:
             if name not in SPEEDUPS:
-                known = " and ".join(SPEEDUPS)
+                known = ", ".join(SPEEDUPS)
                 raise ValueError(f"{SPEEDUPS_SETTING} can name {known}, not {name}.")
         return cls(dtype, speedups)
 

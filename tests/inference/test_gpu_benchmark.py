@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import _gpu_ladder
 from benchmarks import _gpu_models as gpu
 from benchmarks.rerank_gpu import main
 
@@ -84,6 +85,33 @@ def test_a_step_that_fails_is_a_row_that_says_so(monkeypatch: pytest.MonkeyPatch
     rows = {row["arm"]: row for row in kept["parts"]["ladder"][0]["rows"]}
     assert rows["ours float8"]["note"] == "failed: RuntimeError: no kernel image is available"
     assert rows["ours"]["pairs/s"] > 0
+
+
+def test_what_was_measured_before_the_device_broke_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, calls = tmp_path / "figures.json", [0]
+
+    def broken(_: str) -> None:
+        calls[0] += 1
+        if calls[0] > 10:  # two for each of two steps in two turns that warm up, and the first
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(_gpu_ladder, "wait", broken)
+    main([*QUICK, "--parts", "ladder", "--arms", "predict fp32,ours", "--out", str(out)])
+
+    first, second = json.loads(out.read_text())["parts"]["ladder"][0]["rows"]
+    assert (first["arm"], first["pairs/s"] > 0, first["note"]) == ("predict fp32", True, "")
+    assert (second["arm"], second["pairs/s"]) == ("ours", "")
+    assert second["note"].endswith("an illegal memory access was encountered")
+
+
+def test_the_ladder_can_leave_steps_out() -> None:
+    kept = main([*QUICK, "--parts", "ladder", "--arms", "ours,packed"])
+
+    rows = kept["parts"]["ladder"][0]["rows"]
+    assert [row["arm"] for row in rows] == ["packed", "ours"]
+    assert all(row["pairs/s"] > 0 for row in rows)
 
 
 def test_what_has_no_time_left_is_named() -> None:

@@ -180,6 +180,18 @@ def test_texts_without_meaning_beside_them_change_nothing(
     np.testing.assert_allclose(found[: len(texts)].numpy(), wanted.numpy(), atol=1e-5)
 
 
+def test_product_and_gelu_in_one_are_those_of_the_model(
+    model: Any, texts: list[torch.Tensor]
+) -> None:
+    classifier = PackedClassifier(model)
+    classifier.encoder.fuse_gelu()
+    with torch.inference_mode():
+        wanted = model(**padded(model, texts)).logits.reshape(-1)
+        found = classifier.logits(packed(texts))
+
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize("model", ["bert"], indirect=True)
 def test_layers_that_are_compiled_give_the_same_and_are_compiled_once(
     model: Any, texts: list[torch.Tensor]
