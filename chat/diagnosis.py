@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -66,7 +66,7 @@ class Answered:
 
     relevances: 0 to 1, of the passages shown beside it; empty where nothing was reranked.
     wanted: passages that should have been reranked. model: of the reranker, empty where there was
-    none or it was not known.
+    none or it was not known. degraded: what was said of it, by code.
     """
 
     model: str = ""
@@ -75,7 +75,16 @@ class Answered:
     reranked: int = 0
     cut: int = 0
     relevances: Sequence[float] = ()
-    degraded: frozenset[str] = frozenset()
+    degraded: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def failure(self) -> str:
+        """How its reranker failed or came too late, though it was there; empty where it did not."""
+        codes = [DegradedCode.RERANKER_FAILED, DegradedCode.RERANKER_LATE]
+        if self.model:  # it refuses, as a hosted one does that does not take the key
+            codes.append(DegradedCode.NO_RERANKER)
+        said = next((self.degraded[code] for code in codes if code in self.degraded), "")
+        return said.partition(". ")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +134,14 @@ def of_answers(answers: Sequence[Answered]) -> list[Finding]:
                 f"model, such as {MULTILINGUAL}.",
             )
         )
-    failed = counts[DegradedCode.RERANKER_FAILED] + counts[DegradedCode.RERANKER_LATE]
-    if failed >= max(2, of // 20):
+    failures = [one.failure for one in answers if one.failure]
+    if len(failures) >= max(2, of // 20):
         found.append(
             Finding(
                 Fault.FAILED,
-                f"In {failed} of the last {of} answers the reranker failed or came too late. The "
-                "log of the model server has the reason; set RERANKER to a smaller model if it "
-                "is only slow.",
+                f"In {len(failures)} of the last {of} answers the reranker failed or came too "
+                f"late, at last with “{failures[0].rstrip('.')}”. The log of the model server has "
+                "more; set RERANKER to a smaller model if it is only slow.",
             )
         )
     if len(read) < AT_LEAST:
@@ -278,7 +287,7 @@ def _answered(
         reranked=int(report.get("reranked") or 0),
         cut=int(report.get("truncated") or 0),
         relevances=[relevance for relevance in relevances if relevance is not None],
-        degraded=frozenset(str(one["code"]) for one in degraded),
+        degraded={str(one["code"]): str(one.get("sentence") or "") for one in degraded},
     )
 
 

@@ -13,12 +13,13 @@ from enum import StrEnum
 from typing import Any
 
 from ingestion.labels import in_words
+from search.rerank import place
 from search.types import DegradedCode, Outcome
 
 JUST_MISSED = 5
 _PULL_COMMAND = re.compile(r"ollama pull [^\s`]*[^\s`.,;]")
 _WHY_NOT_RERANKED = {
-    DegradedCode.NO_RERANKER: "there is no reranker",
+    DegradedCode.NO_RERANKER: "no reranker can be used",
     DegradedCode.RERANKER_LOADING: "the reranker is still loading",
     DegradedCode.RERANKER_UNREACHABLE: "the model server is not reachable",
     DegradedCode.RERANKER_LATE: "the reranker did not answer in time",
@@ -356,7 +357,7 @@ def figures(
     """The line of figures for a stored trace; None when nothing was retrieved yet.
 
     "100 candidates · 24 of 100 reranked on cpu in 1.9 s · 3 truncated · fused place counts 0.5", or
-    "100 candidates · not reranked: there is no reranker".
+    "100 candidates · not reranked: no reranker can be used".
 
     Args:
         trace: `Trace.to_json()`.
@@ -387,7 +388,7 @@ def _rerank_parts(
                     if d["code"] in _WHY_NOT_RERANKED), "it is switched off")  # fmt: skip
         return [f"not reranked: {why}"]
     count = str(of) if report["reranked"] == of else f"{report['reranked']} of {of}"
-    where = f" on {report['device']}" if report["device"] else ""
+    where = place(report["device"])
     milliseconds = trace["stage_timings_ms"].get("rerank")
     time = f" in {duration(milliseconds)}" if milliseconds is not None else ""
     parts = [f"{count} reranked{where}{time}"]

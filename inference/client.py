@@ -26,7 +26,7 @@ from inference.errors import (
     NoModel,
 )
 from inference.hosts import Hosts
-from inference.types import Calibration, ModelInfo, RerankScore, ServerInfo
+from inference.types import REMOTE, Calibration, ModelInfo, RerankScore, ServerInfo
 from telemetry import requests
 
 DEFAULT_CLIENT_BATCH = 32  # what TEI allows unless told otherwise
@@ -351,7 +351,7 @@ def _model(told: dict[str, Any], kind: Literal["embedder", "reranker"]) -> Model
     return ModelInfo(
         model_id=str(told.get("model_id", "")),
         revision=str(told.get("model_sha") or told.get("model_id", "")),
-        device="remote",
+        device=REMOTE,
         dtype=str(told.get("model_dtype", "")),
         max_tokens=int(told.get("max_input_length") or 512),
     )

@@ -26,7 +26,7 @@ import numpy as np
 from inference.answers import Answer, Part
 from inference.catalogue import known
 from inference.errors import InferenceBusy, InferenceLate, InferenceUnreachable, NoModel
-from inference.types import ModelInfo
+from inference.types import HOSTED, ModelInfo
 from telemetry.requests import Threads
 
 # Requests that are under way at once, and that wait for one of those to end.
@@ -39,7 +39,8 @@ CONNECT_SECONDS = 3.0
 RETRY_AFTER_SECONDS = 2.0
 # Scores of exactly 0 and 1 have no log-odds.
 SMALLEST = 1e-6
-TRY_AGAIN = (429, 500, 502, 503, 504)
+TOO_BUSY = (429, 503)
+TRY_AGAIN = (*TOO_BUSY, 500, 502, 504)
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class HostedReranker:
         self.info = ModelInfo(
             model_id=name,
             revision=self._model,
-            device="hosted",
+            device=HOSTED,
             dtype="",
             max_tokens=entry.max_tokens if entry else 0,
         )
@@ -148,6 +149,7 @@ class HostedReranker:
             try:
                 logits = self.logits(question, passages)
             except Exception as exc:  # noqa: BLE001 (goes to the caller)
+                logger.warning("%s scored nothing: %s", self.info.model_id, exc)
                 answer.set_exception(exc)
                 return
             took = time.perf_counter() - began
@@ -214,8 +216,9 @@ class HostedReranker:
                 if reply.status_code not in TRY_AGAIN:
                     raise self._refusal(reply)
                 pause = _seconds(reply.headers.get("Retry-After")) or pause
+                trouble = "is too busy" if reply.status_code in TOO_BUSY else "has failed"
                 last = InferenceBusy(
-                    f"{title} is too busy ({reply.status_code})", retry_after_seconds=pause
+                    f"{title} {trouble} ({reply.status_code})", retry_after_seconds=pause
                 )
             if attempt == ATTEMPTS - 1 or time.monotonic() + pause > until:
                 raise last
@@ -239,7 +242,8 @@ class HostedReranker:
             said = str(told.get("message") or told.get("detail") or "")
         except (ValueError, AttributeError):
             said = ""
-        return NoModel(f"{title} refuses the request ({reply.status_code}) {said}".rstrip()[:300])
+        refused = f"{title} refuses the request ({reply.status_code})"
+        return NoModel(f"{refused}: {said}"[:300] if said else refused)
 
 
 def _secret(name: str, environment: Mapping[str, str]) -> str:

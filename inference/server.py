@@ -357,6 +357,8 @@ async def _encoded(
 async def _result(request: Request, answer: Answer, cost: Cost) -> NDArray[np.float32]:
     """Wait for the model; give the place in the queue up when the caller has gone."""
     waiting = asyncio.wrap_future(answer)
+    # The error of a caller that has gone is nobody's, and asyncio would log it.
+    waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     try:
         while not (await asyncio.wait([waiting], timeout=GONE_CHECK_SECONDS))[0]:
             if await request.is_disconnected():

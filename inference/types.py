@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 LOADING = "the model is loading"
+# Devices of a reranker that somebody else runs, and of one of a server that tells no more.
+HOSTED, REMOTE = "hosted", "remote"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from inference.errors import (
     ModelLoading,
     NoModel,
 )
+from inference.types import HOSTED, ModelInfo
 from search.types import Degradation, DegradedCode
 
 # What happened and what to do, by the kind of failure of the model server.
@@ -38,28 +39,30 @@ _REASONS: tuple[tuple[type[InferenceError], DegradedCode, str, str], ...] = (
     (
         InferenceLate,
         DegradedCode.RERANKER_LATE,
-        "the model server did not answer in time",
+        "{server} did not answer in time",
         "Ask again when it is less busy.",
     ),
     (
         InferenceBusy,
         DegradedCode.RERANKER_LATE,
-        "the model server is busy",
+        "{server} is busy",
         "Ask again in a moment.",
     ),
     (
         InferenceError,
         DegradedCode.RERANKER_FAILED,
-        "the model server reported an error",
+        "{server} reported an error",
         "The administrator finds the details in the log.",
     ),
 )
 
 
-def _reason(error: InferenceError, model: str) -> tuple[DegradedCode, str, str]:
+def _reason(
+    error: InferenceError, model: str, *, server: str = "the model server"
+) -> tuple[DegradedCode, str, str]:
     for kind, code, what, remedy in _REASONS:
         if isinstance(error, kind):
-            return code, what.format(model=model), remedy
+            return code, what.format(model=model, server=server), remedy
     raise TypeError(f"{error!r} is no InferenceError")
 
 
@@ -92,9 +95,12 @@ def flat_scores() -> Degradation:
     )
 
 
-def not_reranked(error: InferenceError, *, reranked: int, pool: int) -> Degradation:
-    """The reranker failed, before the first passage or on the way."""
-    code, what, remedy = _reason(error, "reranker")
+def not_reranked(
+    error: InferenceError, *, reranked: int, pool: int, model: ModelInfo | None = None
+) -> Degradation:
+    """The reranker failed, before the first passage or on the way; a hosted one is named."""
+    server = model.model_id if model and model.device == HOSTED else "the model server"
+    code, what, remedy = _reason(error, "reranker", server=server)
     if reranked:
         return Degradation(
             code,

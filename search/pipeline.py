@@ -400,7 +400,7 @@ def _rerank(
         run.question, texts, model=model, budget_seconds=budget_seconds
     )
     pairs = f"{planned} of {len(pool)}" if planned else f"up to {len(pool)}"
-    tell(f"Reranking {pairs} passages{f' on {model.device}' if model else ''}…")
+    tell(f"Reranking {pairs} passages{reranking.place(model.device) if model else ''}…")
     documents = [passages[candidate.chunk_id].document_id for candidate in pool]
     read = list(zip(documents, texts, strict=False))
     cache = run.services.scores if model else None
@@ -416,7 +416,9 @@ def _rerank(
     problem = None
     if scored.error is not None:
         logger.warning("reranking failed: %s", scored.error)
-        problem = degraded.not_reranked(scored.error, reranked=len(scored.scores), pool=len(pool))
+        problem = degraded.not_reranked(
+            scored.error, reranked=len(scored.scores), pool=len(pool), model=model
+        )
     if reranking.are_flat(texts, scored.scores):
         return pool, report, degraded.flat_scores()
     fresh = [

@@ -17,7 +17,7 @@ from itertools import accumulate
 from typing import Protocol
 
 from inference.errors import InferenceError, InferenceRejected
-from inference.types import Calibration, ModelInfo, RerankScore, probability
+from inference.types import HOSTED, REMOTE, Calibration, ModelInfo, RerankScore, probability
 from search.types import Candidate
 
 SLICE_PAIRS = 16
@@ -198,6 +198,12 @@ def estimated_tokens(question: str, text: str, model: ModelInfo | None) -> int:
     most = model.max_tokens if model and model.max_tokens else DEFAULT_MAX_TOKENS
     length = len(question.encode()) + len(text.encode())
     return min(most, SPECIAL_TOKENS + math.ceil(length / BYTES_PER_TOKEN))
+
+
+def place(device: str) -> str:
+    """Where a model computes, to follow a verb: “ on cpu”, “ by a hosted service”."""
+    others = {"": "", HOSTED: " by a hosted service", REMOTE: " by another server"}
+    return others.get(device, f" on {device}")
 
 
 def _pairs_within(costs: Sequence[int], speed: float, seconds: float) -> int:

@@ -10,6 +10,7 @@ from ingestion.types import Passage
 from search import inspector, judging
 from search.difference import Difference
 from search.models import Inspection
+from search.rerank import place
 from search.types import Candidate, Outcome, Trace
 
 if TYPE_CHECKING:
@@ -139,10 +140,10 @@ def summary_line(trace: Trace) -> str:
     in_pool = sum(1 for c in trace.candidates if c.outcome != Outcome.OUTSIDE_POOL)
     parts = [f"{len(trace.candidates)} candidates", f"{in_pool} in the pool"]
     if report.reranked:
-        where = f" on {report.device}" if report.device else ""
+        where = place(report.device)
         where += f" in {report.dtype}" if where and report.dtype else ""
         why = f" ({report.chosen})" if report.chosen else ""
-        parts.append(f"{report.reranked} reranked{where} by {report.model or 'a reranker'}{why}")
+        parts.append(f"{report.reranked} reranked{where} with {report.model or 'a reranker'}{why}")
         if report.remembered:
             parts.append(f"{report.remembered} scored before")
         if report.truncated:

@@ -95,6 +95,7 @@ def test_a_healthy_site_and_a_new_one_have_no_findings(conversation: Conversatio
         (Fault.SCRIPT, {"codes": ("reranker_script",), "reranked": 0, "relevances": ()}),
         (Fault.FAILED, {"codes": ("reranker_failed",), "reranked": 0, "relevances": ()}),
         (Fault.FAILED, {"codes": ("reranker_late",), "reranked": 0, "relevances": ()}),
+        (Fault.FAILED, {"codes": ("no_reranker",), "reranked": 0, "relevances": ()}),
         (Fault.SATURATED, {"relevances": (1.0, 0.999, 0.995)}),
         (Fault.SATURATED, {"relevances": (0.001, 0.0)}),
         (Fault.POOL, {"reranked": 24}),
@@ -107,6 +108,24 @@ def test_each_fault_of_the_answers_is_found(
     answers(conversation, 12, **given)
 
     assert faults() == [fault]
+
+
+def test_how_the_reranker_failed_is_told_and_one_that_is_switched_off_does_not_fail(
+    conversation: Conversation,
+) -> None:
+    off: dict[str, Any] = {"codes": ("no_reranker",), "reranked": 0, "relevances": ()}
+    answers(conversation, 12, model="", **off)
+
+    assert faults() == []
+
+    answers(conversation, 2, **off)
+    refused = "Not reranked: Cohere refuses the key. The order is that of fusion."
+    Turn.objects.filter(trace__rerank__model=MODEL).update(
+        degraded=[{"code": "no_reranker", "sentence": refused}]
+    )
+    (finding,) = diagnose(None)
+    assert "In 2 of the last 14 answers" in finding.sentence
+    assert "with “Not reranked: Cohere refuses the key”." in finding.sentence
 
 
 def test_a_gpu_is_never_said_to_be_short_of_time(conversation: Conversation) -> None:

@@ -185,13 +185,16 @@ def test_the_line_says_how_many_were_reranked_where_and_how_fast() -> None:
     assert wholly is not None
     assert partly.line == "100 candidates · 24 of 100 reranked on cpu in 1.9 s · 3 truncated"
     assert wholly.line == "100 candidates · 100 reranked on cuda in 1.9 s"
+    hosted = panel.figures(trace(100, reranked=100, device="hosted"))
+    assert hosted is not None
+    assert hosted.line == "100 candidates · 100 reranked by a hosted service in 1.9 s"
     assert ("Keyword search", "1 ms") in partly.timings
 
 
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("no_reranker", "there is no reranker"),
+        ("no_reranker", "no reranker can be used"),
         ("reranker_late", "the reranker did not answer in time"),
     ],
 )

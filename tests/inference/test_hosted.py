@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import threading
@@ -214,10 +215,31 @@ def test_only_so_many_requests_wait_for_a_service(
     assert [asked["query"] for asked in api.asked] == ["first", "fourth"]
 
 
+def test_the_error_of_a_caller_that_has_gone_is_told_once(
+    api: Api, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosted, "SECONDS", 1.0)
+    api.wait = threading.Event()
+    embedder: Any = HeldEngine()
+    models = _Loaded("held", "held", embedder=Slot(embedder, ""), reranker=Slot(reranker(api), ""))
+    with serving(models) as url:
+        body = {"query": "Where?", "texts": PASSAGES}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/rerank", json=body, timeout=0.5, trust_env=False)
+        while "scored nothing" not in caplog.text:
+            time.sleep(0.05)
+        api.wait.set()
+        for _ in range(3):  # until the server's loop has come to it
+            httpx.get(f"{url}/health", trust_env=False)
+            gc.collect()
+
+    assert "never retrieved" not in caplog.text
+
+
 def test_a_refusal_is_told_in_the_services_words(api: Api) -> None:
     api.refusals = [(400, {}, {"detail": "model not found"})]
 
-    with pytest.raises(NoModel, match=r"Voyage AI refuses the request \(400\) model not found"):
+    with pytest.raises(NoModel, match=r"Voyage AI refuses the request \(400\): model not found"):
         reranker(api, NAMES[1]).logits("Where?", PASSAGES)
 
 

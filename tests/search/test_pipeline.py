@@ -19,7 +19,7 @@ from inference.errors import (
     ModelLoading,
     NoModel,
 )
-from inference.types import RerankScore
+from inference.types import HOSTED, RerankScore
 from ingestion.errors import VectorStoreError
 from ingestion.models import Chunk, Corpus, Document, IndexGeneration
 from search import pipeline
@@ -416,6 +416,22 @@ def test_a_reranker_that_fails_leaves_the_fused_order_and_says_why(
     assert trace.degraded[0].sentence.startswith("Not reranked: ")
     assert "The order is that of fusion." in trace.degraded[0].sentence
     assert trace.rerank.reranked == 0
+
+
+def test_a_hosted_service_that_is_late_is_named_not_the_model_server(
+    filled: Library, corpus: Corpus
+) -> None:
+    assert filled.models.reranker is not None
+    filled.models.reranker = replace(
+        filled.models.reranker, model_id="cohere:rerank-v3.5", device=HOSTED
+    )
+    filled.models.rerank_error = InferenceLate("late")
+
+    trace = ask(filled, corpus)
+
+    assert trace.degraded[0].sentence.startswith(
+        "Not reranked: cohere:rerank-v3.5 did not answer in time."
+    )
 
 
 def test_a_reranker_that_tells_nothing_apart_is_found_out(

@@ -14,6 +14,7 @@ from django.db.models import Count
 
 from ingestion.models import Document
 from ragsite import health
+from search.rerank import place
 
 
 class Command(BaseCommand):
@@ -48,7 +49,8 @@ class Command(BaseCommand):
             )
             for kind, model in check.models.items():
                 if model is not None:
-                    where = f"{model.model_id} on {model.device}, {model.dtype}"
+                    where = f"{model.model_id}{place(model.device)}"
+                    where += f", {model.dtype}" if model.dtype else ""
                     why = f" ({model.chosen})" if model.chosen else ""
                     self.stdout.write(f"      {kind:<24}{where}{why}")
             if check.advice:
