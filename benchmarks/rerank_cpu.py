@@ -59,7 +59,7 @@ from inference.eight_bits import convert
 from inference.engines import Reranker
 from inference.interaction import Interaction, StateMemory
 from inference.models_on_disk import BUNDLED_RERANKER, DEFAULT_EMBEDDER, embedder_folder
-from inference.precision import INT8
+from inference.precision import BFLOAT16, INT8, cast
 from inference.scheduler import Lane, Scheduler
 from inference.types import ModelInfo
 
@@ -194,7 +194,7 @@ def in_bfloat16(place: str) -> Reranker:
     if isinstance(model[0], Interaction):
         model[0].read_in_bfloat16()
     else:
-        model.bfloat16()
+        cast(model, BFLOAT16)
     return engine_of(model, place)
 
 

@@ -23,7 +23,7 @@ from inference.models_on_disk import (
     embedder_folder,
     revision,
 )
-from inference.precision import AUTO, Options, in_quicker_type, needs_trial, unfit
+from inference.precision import AUTO, Options, cast, in_quicker_type, needs_trial, unfit
 from inference.remote_code import permit
 from inference.types import Calibration, ModelInfo
 
@@ -108,12 +108,9 @@ def in_half(exact: Embedder) -> Embedder | None:
 
     Only where texts are computed without padding: of those kinds of model it is known quicker.
     """
-    import torch
-
     info = replace(exact.described, dtype=half_type(exact.described.device))
     # Loaded again, because engines replace layers of their models.
-    copied = _bi_encoder(info.model_id, info.device).to(getattr(torch, info.dtype))
-    half = Embedder(info, copied)
+    half = Embedder(info, cast(_bi_encoder(info.model_id, info.device), info.dtype))
     if not half.is_packed:
         return None
     texts = exact.encode([text for pair in KNOWN_PAIRS for text in pair])
@@ -224,8 +221,7 @@ def _in_type(loaded: Any, wanted: str, *, device: str) -> tuple[Any, str, str]:
     refused = f"{wanted} was asked for: {why}" if why else ""
     chosen = AUTO if why else wanted
     if device == "cuda" and not compares_states and chosen != "float32":
-        wanted = half_type(device) if chosen == AUTO else chosen
-        loaded.half() if wanted == "float16" else loaded.bfloat16()
+        cast(loaded, half_type(device) if chosen == AUTO else chosen)
     return loaded, _dtype(loaded), refused
 
 
@@ -261,12 +257,11 @@ def _late_interaction(
     place: str, *, device: str, chosen: str, allowed: Mapping[str, Any]
 ) -> Reranker:
     """A model of one vector per token as a reranker, tried like any other."""
-    import torch
 
     from inference.late_interaction import LateInteractionReranker, load
 
     loaded = load(place, device=device, **allowed)
-    loaded.to(getattr(torch, half_type(device)) if device == "cuda" else torch.float32)
+    cast(loaded, half_type(device) if device == "cuda" else "float32")
     info = _described(place, loaded, device=device, chosen=chosen, allowed=allowed)
     most = min(RERANKER_MAX_TOKENS, loaded.max_seq_length or RERANKER_MAX_TOKENS)
     engine = LateInteractionReranker(replace(info, max_tokens=most), loaded.eval())

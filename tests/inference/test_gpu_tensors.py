@@ -21,11 +21,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
 )
 
-from inference import loading
+from inference import loading, modernbert
 from inference.eight_bits import convert
 from inference.engines import Embedder, Reranker
 from inference.graphs import to_next_size
@@ -96,15 +98,22 @@ class Indexing(TorchFunctionMode):  # type: ignore[misc]
     """Indexing asks the driver which GPU is at work, and there is none: these operators do not."""
 
     def __torch_function__(self, function: Any, _: Any, given: Any = (), named: Any = None) -> Any:
+        if function is torch.Tensor.contiguous:
+            return given[0].clone(memory_format=torch.contiguous_format)
         if function is not torch.Tensor.__getitem__:
             return function(*given, **(named or {}))
         found, keys = given
-        axis = 0
-        for key in keys if isinstance(keys, tuple) else (keys,):
+        axis, keys = 0, keys if isinstance(keys, tuple) else (keys,)
+        for n, key in enumerate(keys):
             if isinstance(key, int):
                 found = found.select(axis, key)
                 continue
-            if isinstance(key, slice):
+            if key is ...:
+                axis = found.ndim - sum(later is not None for later in keys[n + 1 :])
+                continue
+            if key is None:
+                found = found.unsqueeze(axis)
+            elif isinstance(key, slice):
                 begin, end, _step = key.indices(found.shape[axis])
                 found = found.narrow(axis, begin, max(0, end - begin))
             else:
@@ -180,6 +189,25 @@ def test_products_in_float8_are_given_what_their_kernel_takes(
 
     assert (logits.shape, logits.dtype) == ((3,), torch.bfloat16)
     assert kernels.launched["aten._scaled_mm"] == 4 * LAYERS + 1
+
+
+def test_a_modernbert_computes_its_windows_on_the_gpu_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    special: dict[str, Any] = {
+        f"{name}_token_id": n for n, name in enumerate(("pad", "bos", "eos", "cls", "sep"))
+    }
+    config = ModernBertConfig(**SHAPE, **special, local_attention=8, classifier_pooling="cls")
+    model: Any = ModernBertForSequenceClassification(config).bfloat16().eval()
+    with gpu(model, monkeypatch):
+        compute = modernbert.classifier(model)
+        assert compute is not None
+        given = pack()
+        with Kernels() as kernels:
+            logits = compute(given)
+
+    assert (logits.shape, logits.dtype, str(logits.device)) == ((3,), torch.bfloat16, GPU)
+    assert kernels.launched["torch_attn._varlen_attn"] == LAYERS
 
 
 def test_a_reranker_and_an_embedder_compute_a_batch_on_the_gpu_alone(

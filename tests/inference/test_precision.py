@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import ModernBertConfig, ModernBertModel
 
 from inference import loading
 from inference.devices import half_type, multiplies_bfloat16
 from inference.eight_bits import EightBitLinear, Float8Linear, Int8Linear, convert
 from inference.engines import Reranker
 from inference.loading import load_reranker
-from inference.precision import FLOAT8, INT8, Options, unfit
+from inference.precision import FLOAT8, INT8, Options, cast, unfit
 from inference.trial import overlap, sample
 
 EIGHT = pytest.mark.parametrize("kind", [Int8Linear, Float8Linear])
@@ -203,3 +205,33 @@ def test_settings_that_do_not_exist_are_refused() -> None:
     for name in ("RERANKER_DTYPE", "RERANKER_SPEEDUPS"):
         with pytest.raises(ValueError, match=f"^{name} .*, not fast.$"):
             Options.from_environment({name: "fast"})
+
+
+def test_in_half_the_bits_places_turn_states_as_far_as_ever() -> None:
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {
+        "vocab_size": 500,
+        "hidden_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "intermediate_size": 128,
+        "initializer_range": 0.2,
+    }
+    special: dict[str, Any] = {
+        f"{name}_token_id": n for n, name in enumerate(("pad", "bos", "eos", "cls", "sep"))
+    }
+    config = ModernBertConfig(**shape, **special)
+    exact: Any = ModernBertModel(config)
+    exact.eval()
+    ids = torch.randint(3, 500, (1, 400))
+
+    def states(model: Any) -> torch.Tensor:
+        with torch.inference_mode():
+            found: torch.Tensor = model(ids).last_hidden_state.float()
+        return found
+
+    wanted, plain = states(exact), states(deepcopy(exact).bfloat16())
+    found = states(cast(exact, "bfloat16"))
+
+    assert {value.dtype for value in exact.parameters()} == {torch.bfloat16}
+    assert (found - wanted).norm() < 0.5 * (plain - wanted).norm()
