@@ -81,6 +81,7 @@ def configuration(*, level: str, form: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr", "count"], "level": level},
         "loggers": {
             "httpx": {"level": "WARNING"},
+            "httpx2": {"level": "WARNING"},  # what the model hub's library asks with
             "sentence_transformers": {"level": "WARNING"},
             "pypdfium2": {"level": "WARNING"},
             "opentelemetry": {"level": "ERROR"},

@@ -124,6 +124,9 @@ def test_a_model_of_the_hub_is_fetched_while_the_server_works_and_bears_its_comm
         scores = httpx.post(f"{url}/rerank", json=body).json()
     finally:
         process.stop()
+    log = (tmp_path / "inference.log").read_text()
+    assert f"the reranker is ready: {WITH_NETWORK} (cpu, float32, picked by itself" in log
+    assert "HTTP Request" not in log
     assert reranker["model_id"] == WITH_NETWORK
     assert reranker["revision"] == COMMIT
     assert reranker["chosen"] == (
