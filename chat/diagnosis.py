@@ -121,7 +121,7 @@ def of_answers(answers: Sequence[Answered]) -> list[Finding]:
         found.append(
             Finding(
                 Fault.FLAT,
-                f"In {flat} of the last {of} answers the reranker gave every passage the same "
+                f"{_of_the_last(flat, of)} the reranker gave every passage the same "
                 "score, so it is broken or no reranker. Set RERANKER to another model.",
             )
         )
@@ -129,7 +129,7 @@ def of_answers(answers: Sequence[Answered]) -> list[Finding]:
         found.append(
             Finding(
                 Fault.SCRIPT,
-                f"In {script} of the last {of} answers the text was in a script that the reranker "
+                f"{_of_the_last(script, of)} the text was in a script that the reranker "
                 "was never trained on, and was not reranked. Set RERANKER to a multilingual "
                 f"model, such as {MULTILINGUAL}.",
             )
@@ -139,7 +139,7 @@ def of_answers(answers: Sequence[Answered]) -> list[Finding]:
         found.append(
             Finding(
                 Fault.FAILED,
-                f"In {len(failures)} of the last {of} answers the reranker failed or came too "
+                f"{_of_the_last(len(failures), of)} the reranker failed or came too "
                 f"late, at last with “{failures[0].rstrip('.')}”. The log of the model server has "
                 "more; set RERANKER to a smaller model if it is only slow.",
             )
@@ -209,12 +209,13 @@ def of_judgements(questions: Sequence[Judged]) -> list[Finding]:
 def of_server(info: ServerInfo) -> list[Finding]:
     """What the model server tells."""
     found = []
-    if info.out_of_memory:
+    if halved := info.out_of_memory:
+        batches = "1 batch" if halved == 1 else f"{halved:,} batches"
         found.append(
             Finding(
                 Fault.MEMORY,
-                f"{info.out_of_memory} batches did not fit into memory since the model server "
-                "began and were computed in halves. Set RERANKER to a smaller model, or give "
+                f"{batches} did not fit into memory since the model server began and had to be "
+                "computed in halves. Set RERANKER to a smaller model, or give "
                 "the server more memory.",
             )
         )
@@ -289,6 +290,10 @@ def _answered(
         relevances=[relevance for relevance in relevances if relevance is not None],
         degraded={str(one["code"]): str(one.get("sentence") or "") for one in degraded},
     )
+
+
+def _of_the_last(count: int, of: int) -> str:
+    return "In the last answer" if of == 1 else f"In {count} of the last {of} answers"
 
 
 def _is_sure(relevances: Sequence[float]) -> bool:

@@ -250,7 +250,8 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
             advice = f"Not reranked yet: {reason}. Answers come in fused order meanwhile."
     if client.away:
         facts["away"] = ", ".join(client.away)
-        advice = advice or "The other servers do its work; start it again."
+        one, them = ("its", "it") if len(client.away) == 1 else ("their", "them")
+        advice = advice or f"The other servers do {one} work; start {them} again."
     return Check(
         "inference", TITLES["inference"], up=True, advice=advice, facts=facts, models=models
     )

@@ -193,6 +193,11 @@ def test_what_the_model_server_tells_comes_after_what_is_graver(
     told = ServerInfo("1", None, None, unused_gpu="NVIDIA H100", out_of_memory=3)
 
     assert faults(told) == [Fault.FLAT, Fault.MEMORY, Fault.GPU]
+    _, memory, _ = diagnose(replace(told, out_of_memory=1))
+    assert memory.sentence.startswith("1 batch did not fit into memory since")
+    Turn.objects.exclude(pk=Turn.objects.latest("pk").pk).delete()
+    (flat,) = diagnose(None)
+    assert flat.sentence.startswith("In the last answer the reranker gave every passage the same")
 
 
 def test_a_corpus_in_a_language_the_reranker_was_not_trained_on_is_named(alice: User) -> None:
