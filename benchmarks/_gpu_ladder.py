@@ -256,7 +256,8 @@ def budget(run: Run) -> None:
     usual = engine.batch_tokens
     for tokens in BUDGETS:
         engine.batch_tokens = tokens
-        groups = [[encoded[n] for n in group] for group in batches(encoded, tokens)]
+        numbers = batches(encoded, tokens, is_packed=engine.is_packed)
+        groups = [[encoded[n] for n in group] for group in numbers]
         full = max(groups, key=lambda group: sum(item.tokens for item in group))
         asked = {"all": encoded, "question": first, "one batch": full}
         calls = {name: lambda texts=texts: computed(engine, texts) for name, texts in asked.items()}

@@ -185,22 +185,26 @@ def operations(shape: str, tokens: Sequence[int]) -> float:
 
 
 def batches(
-    encoded: Sequence[Encoded], most_tokens: int, most_texts: int = BATCH_TEXTS
+    encoded: Sequence[Encoded], most_tokens: int, *, is_packed: bool, most_texts: int = BATCH_TEXTS
 ) -> list[list[int]]:
     """Numbers of the texts that the scheduler would compute together, were nobody else there."""
     waiting = sorted(range(len(encoded)), key=lambda n: encoded[n].tokens)
     found: list[list[int]] = [[]]
+    tokens = 0
     for n in waiting:
-        padded = encoded[n].tokens * (len(found[-1]) + 1)
-        if found[-1] and (padded > most_tokens or len(found[-1]) == most_texts):
+        longest = encoded[n].tokens
+        tokens += longest
+        computed = tokens if is_packed else longest * (len(found[-1]) + 1)
+        if found[-1] and (computed > most_tokens or len(found[-1]) == most_texts):
             found.append([])
+            tokens = longest
         found[-1].append(n)
     return found
 
 
 def computed(engine: Any, encoded: Sequence[Encoded]) -> np.ndarray[Any, Any]:
     """Results of an engine, one row for each text, batch after batch."""
-    groups = batches(encoded, engine.batch_tokens)
+    groups = batches(encoded, engine.batch_tokens, is_packed=engine.is_packed)
     rows = np.concatenate([engine.compute([encoded[n] for n in group]) for group in groups])
     return rows[np.argsort(np.concatenate(groups))]
 
@@ -213,7 +217,7 @@ def ours(engine: Reranker, note: str = "") -> Arm:
 
     return Arm(
         lambda asked: computed(engine, encode(asked)),
-        lambda asked: len(batches(encode(asked), engine.batch_tokens)),
+        lambda asked: len(batches(encode(asked), engine.batch_tokens, is_packed=engine.is_packed)),
         note,
     )
 

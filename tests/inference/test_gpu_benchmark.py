@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from benchmarks import _gpu_ladder
 from benchmarks import _gpu_models as gpu
 from benchmarks.rerank_gpu import main
+from inference.scheduler import Lane, Scheduler
+from tests.inference.stand_ins import BREAKS, HeldEngine, encoded
 
 QUICK = ("--shape", "tiny", "--pairs", "6", "--rounds", "1", "--lengths", "nq")
 
@@ -51,6 +54,23 @@ def test_steps_on_the_way_to_packs_give_the_scores_of_the_model_itself(
     engine = models.with_logits(make, models.load(torch.float32))
 
     np.testing.assert_allclose(gpu.ours(engine).score(asked), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_batches_are_those_of_the_queue(is_packed: bool) -> None:
+    engine = HeldEngine(batch_tokens=60, is_packed=is_packed)
+    engine.gate.set()
+    lengths = [n for n in range(1, 40) if n != BREAKS]
+    texts = encoded(*random.Random(2).choices(lengths, k=40))
+    scheduler = Scheduler()
+    try:
+        scheduler.submit(engine, texts, lane=Lane.QUESTION).result(20)
+    finally:
+        scheduler.close()
+
+    found = gpu.batches(texts, 60, is_packed=is_packed)
+
+    assert [[texts[n].tokens for n in batch] for batch in found] == engine.batches
 
 
 def test_every_part_runs_and_its_figures_are_kept(tmp_path: Path) -> None:
