@@ -91,7 +91,7 @@ def load_embedder(model: str) -> Embedder:
 
 
 def _bi_encoder(model: str, device: str) -> Any:
-    """The model of sentence-transformers; on a CPU in float32, whatever it was saved in.
+    """The model of sentence-transformers in float32, whatever it was saved in.
 
     Raises:
         OSError, ValueError: it cannot be loaded.
@@ -100,7 +100,7 @@ def _bi_encoder(model: str, device: str) -> Any:
 
     place = str(embedder_folder(model) or model)
     loaded = SentenceTransformer(place, device=device, model_kwargs=SAFE_WEIGHTS_ONLY)
-    return loaded.float().eval() if device == "cpu" else loaded.eval()
+    return cast(loaded, "float32").eval()
 
 
 def in_half(exact: Embedder) -> Embedder | None:
@@ -116,7 +116,7 @@ def in_half(exact: Embedder) -> Embedder | None:
     texts = exact.encode([text for pair in KNOWN_PAIRS for text in pair])
     try:
         cosines = (exact.compute(texts) * half.compute(texts)).sum(axis=1)
-    except RuntimeError:  # a kernel that this GPU lacks
+    except (RuntimeError, TypeError):  # a kernel that this GPU or this torch lacks
         logger.exception("embedding in %s failed, so it is done in float32", info.dtype)
         return None
     if not cosines.min() > HALF_COSINE:  # nor where it is no number
