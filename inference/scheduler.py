@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LANE_TEXTS = 4096  # what a CPU embeds in minutes, and longer than any caller waits
 BATCH_TEXTS = 256
+LEAST_BATCH_TOKENS = 2048  # what a batch may have after any number that ran out of memory
 RETRY_AFTER_SECONDS = 2.0
 # How torch words it on a GPU and on a CPU, where the error has no type of its own.
 OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator")
@@ -306,6 +307,10 @@ class Scheduler:
             if len(items) == 1 or not any(words in str(exc) for words in OUT_OF_MEMORY):
                 raise
             self.counters.out_of_memory += 1
+        # Nor do the next ones try what did not fit.
+        tokens = [item.tokens for item in items]
+        computed = sum(tokens) if engine.is_packed else max(tokens) * len(items)
+        engine.batch_tokens = min(engine.batch_tokens, max(LEAST_BATCH_TOKENS, computed // 2))
         half = len(items) // 2
         return np.concatenate(
             [self._halving(engine, items[:half]), self._halving(engine, items[half:])]

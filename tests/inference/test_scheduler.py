@@ -277,6 +277,18 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(scheduler: Scheduler) -
     assert scheduler.counters.out_of_memory > 0
 
 
+def test_what_did_not_fit_into_memory_is_not_tried_again(scheduler: Scheduler) -> None:
+    engine = HeldEngine(batch_tokens=16_000, most_texts=20, is_packed=True)
+    engine.gate.set()
+
+    for _ in range(2):
+        scheduler.submit(engine, encoded(*[400] * 40), lane=Lane.QUESTION).result(WAIT)
+
+    assert engine.batch_tokens == 8000
+    assert [len(batch) for batch in engine.batches] == [20] * 4
+    assert scheduler.counters.out_of_memory == 1
+
+
 def test_padding_is_counted(scheduler: Scheduler, engine: HeldEngine) -> None:
     engine.gate.set()
 
