@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from inference.graphs import to_next_size
+from inference.graphs import Graphs, _Recorded, to_next_size
 from inference.packed import (
     Cores,
     Cuts,
@@ -178,6 +180,40 @@ def test_texts_without_meaning_beside_them_change_nothing(
     assert (len(filled.ids), len(filled.cuts.lengths)) == (1024, 32)
     assert max(filled.cuts.lengths) == 60
     np.testing.assert_allclose(found[: len(texts)].numpy(), wanted.numpy(), atol=1e-5)
+
+
+@dataclass
+class Replayed:
+    """In place of a recording of kernels: computes again from where the texts are put."""
+
+    compute: Callable[[Pack], torch.Tensor]
+    pack: Pack
+    result: torch.Tensor
+
+    def replay(self) -> None:
+        self.result.copy_(self.compute(self.pack))
+
+
+def test_a_recording_is_made_once_for_a_size_and_gives_each_batch_its_own(
+    model: Any, texts: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = PackedClassifier(model, attention=by_offsets)
+    recorded: list[Pack] = []
+
+    def record(self: Graphs, pack: Pack) -> _Recorded:
+        recorded.append(pack)
+        result = torch.zeros(len(pack.cuts.lengths))
+        return _Recorded(Replayed(classifier.logits, pack, result), pack, result)
+
+    monkeypatch.setattr(Graphs, "_record", record)
+    graphs = Graphs(classifier.logits, longest=60)
+    with torch.inference_mode():
+        for some in (texts, texts[2:], texts[::-1], texts[:1]):
+            types = [(text % 2) * (model.config.type_vocab_size - 1) for text in some]
+            pack = packed(some, types)
+            np.testing.assert_allclose(graphs(pack), classifier.logits(pack), atol=1e-5)
+
+    assert [(len(pack.ids), len(pack.cuts.lengths)) for pack in recorded] == [(1024, 32)]
 
 
 def test_product_and_gelu_in_one_are_those_of_the_model(
