@@ -18,6 +18,8 @@ from inference.catalogue import BUNDLED, WITH_CUDA, WITH_NETWORK
 from inference.errors import NoModel
 
 AUTO = "auto"
+# How names of folders begin, and none of the hub's.
+PATHS = ("/", ".", "~")
 REACH_SECONDS = 3.0
 # For a model that the operator named: a slow way to the hub is none the worse.
 PATIENT_SECONDS = 15.0
@@ -112,7 +114,8 @@ def check_reachable(model: str, environment: Mapping[str, str] = os.environ) -> 
     Raises:
         NoModel: it is that; one clause for people.
     """
-    if Path(model).exists() or _kept(model, environment).is_dir() or is_offline(environment):
+    is_path = model.startswith(PATHS) or Path(model).exists()
+    if is_path or _kept(model, environment).is_dir() or is_offline(environment):
         return
     hub = _hub(environment)
     try:

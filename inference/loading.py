@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from inference.catalogue import BUNDLED, languages
-from inference.choice import fetched_commit
+from inference.choice import PATHS, fetched_commit
 from inference.devices import best_device, half_type, memory_for_states, multiplies_bfloat16
 from inference.engines import Embedder, Reranker
 from inference.errors import NoModel, first_line
@@ -415,7 +415,7 @@ def _is_language_model(config: Mapping[str, Any]) -> bool:
 
 def _check_folder(model: str) -> None:
     folder = Path(model)
-    if model.startswith(("/", ".", "~")) and not folder.is_dir():
+    if model.startswith(PATHS) and not folder.is_dir():
         raise NoModel(f"the folder {model} does not exist")
     pickled = next((path for path in sorted(folder.rglob("*")) if path.suffix in PICKLED), None)
     if folder.is_dir() and pickled and not any(pickled.parent.glob("*.safetensors")):

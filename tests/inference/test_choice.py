@@ -101,6 +101,10 @@ def test_a_named_model_is_refused_at_once_where_no_hub_is_in_reach(
     models.load()
     assert models.embedder.reason.startswith("other/model is neither a folder nor in the cache")
     assert models.reranker.reason.startswith("another/model is neither a folder nor in the cache")
+    models = Models("./model", "/another/model")
+    models.load()
+    assert models.embedder.reason == "the folder ./model does not exist"
+    assert models.reranker.reason == "the folder /another/model does not exist"
 
 
 @pytest.mark.parametrize(("has_cuda", "model"), [(True, WITH_CUDA), (False, WITH_NETWORK)])
