@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from inference.errors import NoModel
+from inference.errors import NoModel, first_line
 
 logger = logging.getLogger(__name__)
 # The NVIDIA driver lists its GPUs here, in a container too that was started without them.
@@ -31,24 +31,30 @@ def best_device() -> str:
     """`cuda` where torch can use a GPU, else `cpu`."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() and _computes("cuda") else "cpu"
+    return "cuda" if torch.cuda.is_available() and not _fault_at_first("cuda") else "cpu"
 
 
-@cache
-def _computes(device: str) -> bool:
-    """Whether a device computes, tried once.
+def fault(device: str) -> str:
+    """Why a device does not compute, tried now; empty where it does.
 
     A GPU may be there and be of a generation that this torch has no kernels for, or full, or
-    another process's alone.
+    another process's alone. After some errors it computes nothing more for this process.
     """
     import torch
 
     try:
         torch.ones(16, 16, device=device).square().sum().item()
-    except (AssertionError, RuntimeError):  # the former where torch was built without it
-        logger.exception("%s is there and cannot be used", device)
-        return False
-    return True
+    except (AssertionError, RuntimeError) as exc:  # the former where torch was built without it
+        return first_line(exc) or type(exc).__name__
+    return ""
+
+
+@cache
+def _fault_at_first(device: str) -> str:
+    found = fault(device)
+    if found:
+        logger.error("%s is there and cannot be used: %s", device, found)
+    return found
 
 
 def multiplies_bfloat16() -> bool:

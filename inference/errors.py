@@ -8,6 +8,7 @@ InferenceError
     ├── InferenceUnreachable    no connection, or the connection broke
     ├── InferenceLate           no answer within the time allowed
     ├── ModelLoading            the model is still being loaded
+    ├── DeviceLost              the GPU failed, and does until the server is started again
     └── InferenceBusy           the queue is full; `retry_after_seconds` says when to return
 """
 
@@ -56,6 +57,12 @@ class ModelLoading(InferenceTransientError):
     """The model is still being loaded."""
 
     code = "model_loading"
+
+
+class DeviceLost(InferenceTransientError):
+    """The server's GPU fails in whatever it is given, until the server is started again."""
+
+    code = "device_lost"
 
 
 class InferenceBusy(InferenceTransientError):

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from inference.errors import (
+    DeviceLost,
     InferenceBusy,
     InferenceError,
     InferenceLate,
@@ -84,6 +85,8 @@ def refusal(exc: Exception, path: str) -> Refused:
             return Refused(499, "cancelled", "the caller has gone", cause="dropped")
         case ModelLoading():
             return Refused(503, "model_loading", str(exc), cause="unhealthy", retry_after_seconds=2)
+        case DeviceLost():
+            return Refused(503, "Unhealthy", str(exc), cause="unhealthy")
         case NoModel():
             return Refused(424, "no_model", str(exc), cause="model_type")
         case InferenceBusy():

@@ -9,6 +9,7 @@ gone, or whose time is over, is skipped.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -21,8 +22,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from inference.answers import Answer, Part
+from inference.devices import fault
 from inference.engines import Encoded
-from inference.errors import InferenceBusy, InferenceLate
+from inference.errors import DeviceLost, InferenceBusy, InferenceLate
 from inference.metrics import BATCH_SIZES, BATCH_TOKENS, Histogram
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ LEAST_BATCH_TOKENS = 2048  # what a batch may have after any number that ran out
 RETRY_AFTER_SECONDS = 2.0
 # How torch words it on a GPU and on a CPU, where the error has no type of its own.
 OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator")
+
+
+logger = logging.getLogger(__name__)
 
 
 class Lane(IntEnum):
@@ -131,9 +136,13 @@ class Counters:
 
 @dataclass
 class Scheduler:
-    """Runs batches on one thread until `close`."""
+    """Runs batches on one thread until `close`.
+
+    lost: why nothing can be computed until the server is started again; empty while it can.
+    """
 
     lane_texts: int = LANE_TEXTS
+    lost: str = ""
     counters: Counters = field(default_factory=Counters)
     batch_sizes: Histogram = field(
         default_factory=lambda: Histogram("te_batch_next_size", "Texts of a batch.", BATCH_SIZES)
@@ -169,7 +178,10 @@ class Scheduler:
 
         Raises:
             InferenceBusy: more than `lane_texts` texts would wait in this lane.
+            DeviceLost: `lost` says why.
         """
+        if self.lost:
+            raise DeviceLost(self.lost)
         order = sorted(range(len(items)), key=lambda n: -items[n].tokens)
         request = _Request(engine, items, lane, Answer(), order, seconds=seconds)
         with self._changed:
@@ -294,7 +306,8 @@ class Scheduler:
         requests = list(dict.fromkeys(request for request, _ in batch))
         if len(requests) == 1:
             self.counters.errors += 1
-            requests[0].failed(exc)
+            self.lost = self.lost or _lost(exc)
+            requests[0].failed(DeviceLost(self.lost) if self.lost else exc)
             return
         for request in requests:
             self._compute([(r, n) for r, n in batch if r is request])
@@ -315,3 +328,14 @@ class Scheduler:
         return np.concatenate(
             [self._halving(engine, items[:half]), self._halving(engine, items[half:])]
         )
+
+
+def _lost(exc: Exception) -> str:
+    """What a GPU's error leaves to be said if the GPU computes nothing more; empty if it does."""
+    if "CUDA" not in str(exc):
+        return ""
+    found = fault("cuda")
+    if not found or any(words in found for words in OUT_OF_MEMORY):
+        return ""
+    logger.critical("the GPU no longer computes", exc_info=exc)
+    return f"the GPU no longer computes ({found}): start the model server again"

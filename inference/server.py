@@ -298,8 +298,10 @@ async def info(request: Request) -> Response:
 
 
 async def health(request: Request) -> Response:
-    """200 when everything has loaded and the embedder can be used, else 503 with the reason."""
+    """200 when everything has loaded and can be used, save for the reranker; else 503 and why."""
     models: Models = request.app.state.models
+    if lost := request.app.state.scheduler.lost:
+        return error_response(Refused(503, "Unhealthy", lost))
     if models.embedder.reason:
         return error_response(Refused(503, "Unhealthy", models.embedder.reason))
     if models.reranker.is_loading:

@@ -11,11 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.engines import Encoded
-from inference.errors import InferenceBusy, InferenceLate
+from inference.errors import DeviceLost, InferenceBusy, InferenceLate
 from inference.scheduler import Lane, Scheduler
 from tests.inference.stand_ins import BREAKS, HeldEngine, encoded
 
 WAIT = 20
+ILLEGAL = "CUDA error: an illegal memory access was encountered"
 
 
 @pytest.fixture
@@ -275,6 +276,28 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(scheduler: Scheduler) -
     assert rows.tolist() == list(range(1, 11))
     assert max(len(batch) for batch in engine.batches) <= 3
     assert scheduler.counters.out_of_memory > 0
+
+
+@pytest.mark.parametrize(
+    ("left", "is_lost"), [("", False), ("CUDA out of memory.", False), (ILLEGAL, True)]
+)
+def test_a_gpu_that_computes_nothing_after_an_error_is_given_up(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, left: str, is_lost: bool
+) -> None:
+    class Failing(HeldEngine):
+        def compute(self, batch: Sequence[Encoded]) -> NDArray[np.float32]:
+            raise RuntimeError(ILLEGAL)
+
+    monkeypatch.setattr("inference.scheduler.fault", lambda device: left)
+    wanted = DeviceLost if is_lost else RuntimeError
+
+    with pytest.raises(wanted, match="illegal memory access"):
+        scheduler.submit(Failing(), encoded(5), lane=Lane.QUESTION).result(WAIT)
+
+    assert bool(scheduler.lost) == is_lost
+    if is_lost:
+        with pytest.raises(DeviceLost, match="start the model server again"):
+            scheduler.submit(Failing(), encoded(5), lane=Lane.QUESTION)
 
 
 def test_what_did_not_fit_into_memory_is_not_tried_again(scheduler: Scheduler) -> None:

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from inference.errors import InferenceLate
+from inference.errors import InferenceLate, InferenceUnreachable
 from inference.loading import HALF_COSINE, in_half, load_embedder
 from inference.models import Models, Slot
 from inference.models_on_disk import DEFAULT_EMBEDDER
@@ -362,6 +362,22 @@ def test_an_embedder_that_cannot_be_loaded_makes_the_server_unhealthy() -> None:
 
     assert (health.status_code, embed.status_code) == (503, 424)
     assert health.json()["error"] == embed.json()["error"] == "the folder /nowhere does not exist"
+
+
+def test_a_gpu_that_failed_makes_the_server_unhealthy_until_it_is_started_again(
+    connect: Connect, engine: HeldEngine
+) -> None:
+    scheduler = Scheduler()
+    models = _Loaded("", "", embedder=Slot(engine, reason=""), reranker=Slot(None, reason="none"))  # type: ignore[arg-type]
+    with serving(models, scheduler) as url:
+        assert get(f"{url}/health").status_code == 200
+        scheduler.lost = "the GPU no longer computes: start the model server again"
+        health = get(f"{url}/health")
+        with pytest.raises(InferenceUnreachable, match="no longer computes"):
+            connect(url).embed(["x"])
+
+    assert health.status_code == 503
+    assert health.json() == {"error": scheduler.lost, "error_type": "Unhealthy"}
 
 
 def test_a_full_queue_answers_429_and_says_when_to_return(
