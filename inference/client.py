@@ -31,6 +31,7 @@ from telemetry import requests
 
 DEFAULT_CLIENT_BATCH = 32  # what TEI allows unless told otherwise
 CONNECT_SECONDS = 2.0
+RERANKER_AWAY = "the server of the reranker does not answer"
 Lane = Literal["question", "ingestion"]
 
 
@@ -153,7 +154,7 @@ class InferenceClient:
             try:
                 other = self._about(self._rerankers, deadline)
             except InferenceError:
-                other = {"reranker_reason": "the server of the reranker does not answer"}
+                other = {"reranker_reason": RERANKER_AWAY}
         try:
             embedder, reranker = _model(told, "embedder"), _model(other, "reranker")
             queue_depth = int(told.get("queue_depth") or 0)

@@ -31,7 +31,7 @@ from chat.diagnosis import Finding, diagnose
 from chat.errors import GeneratorUnreachable
 from chat.generation import available
 from chat.ollama_api import base_url
-from inference.client import shared_client
+from inference.client import RERANKER_AWAY, shared_client
 from inference.errors import InferenceError, ModelLoading
 from inference.types import ModelInfo
 from ingestion.models import IndexGeneration, Verification
@@ -245,7 +245,12 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
     advice = ""
     if info.reranker is None:
         reason = info.reranker_reason or "no reranker is installed"
-        advice = f"Not reranked: {reason}. Set RERANKER to one that is installed there."
+        remedy = "Set RERANKER to one that is installed there."
+        if rerank_url != embed_url:
+            remedy = "Set RERANK_URL to a server that has one."
+            if reason == RERANKER_AWAY:
+                remedy = "Start it, or set RERANK_URL to where it runs."
+        advice = f"Not reranked: {reason}. {remedy}"
         if info.is_loading:
             advice = f"Not reranked yet: {reason}. Answers come in fused order meanwhile."
     if client.away:

@@ -26,7 +26,7 @@ from inference.models import Models
 from ingestion.models import Corpus, Document, IndexGeneration
 from ragsite import health
 from ragsite.sign_in import one_time_link
-from tests.inference.stand_ins import serving
+from tests.inference.stand_ins import serving, tei
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import Settings
@@ -264,6 +264,19 @@ def test_the_model_server_tells_its_models(inference_url: str) -> None:
     assert embedder is not None
     assert embedder.dimension == 384
     assert embedder.device
+
+
+def test_a_rerank_server_of_its_own_that_is_away_is_to_be_started(inference_url: str) -> None:
+    check = health.check_inference(inference_url, "http://127.0.0.1:9")
+
+    assert check.up
+    assert check.advice == (
+        "Not reranked: the server of the reranker does not answer. "
+        "Start it, or set RERANK_URL to where it runs."
+    )
+    with tei(kind="embedding") as other:
+        check = health.check_inference(inference_url, other.url)
+    assert check.advice.endswith("is installed. Set RERANK_URL to a server that has one.")
 
 
 def test_a_model_server_that_loads_its_models_is_not_called_down() -> None:
