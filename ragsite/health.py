@@ -247,7 +247,7 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
         reason = info.reranker_reason or "no reranker is installed"
         remedy = "Set RERANKER to one that is installed there."
         if rerank_url != embed_url:
-            remedy = "Set RERANK_URL to a server that has one."
+            remedy = "Set RERANKER there to one that is installed, or RERANK_URL to another server."
             if reason == RERANKER_AWAY:
                 remedy = "Start it, or set RERANK_URL to where it runs."
         advice = f"Not reranked: {reason}. {remedy}"
