@@ -130,7 +130,7 @@ def test_our_own_clients_of_these_apis_understand_it(
 
     with closing(client):
         logits = client.logits(QUESTION, PASSAGES)
-        with pytest.raises(NoModel, match=r"\(413\) `documents` may hold 256 texts in a request"):
+        with pytest.raises(NoModel, match=r"\(413\): `documents` may hold 256 texts in a request"):
             client.logits(QUESTION, ["x"] * 300)
 
     assert logits == pytest.approx(plain_logits(cross_encoder, QUESTION, PASSAGES), abs=1e-3)
