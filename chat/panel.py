@@ -356,7 +356,7 @@ def figures(
 ) -> Figures | None:
     """The line of figures for a stored trace; None when nothing was retrieved yet.
 
-    "100 candidates · 24 of 100 reranked on cpu in 1.9 s · 3 truncated · fused place counts 0.5", or
+    "100 candidates · 24 of 100 reranked on cpu in 1.9 s · 3 truncated", or
     "100 candidates · not reranked: no reranker can be used".
 
     Args:
@@ -397,7 +397,7 @@ def _rerank_parts(
     if report["truncated"]:
         parts.append(f"{report['truncated']} truncated")
     if report.get("place_weight"):
-        parts.append(f"fused place counts {report['place_weight']:g}")
+        parts.append(f"the place after fusion counts too ({report['place_weight']:g})")
     return parts
 
 

@@ -149,7 +149,7 @@ def summary_line(trace: Trace) -> str:
         if report.truncated:
             parts.append(f"{report.truncated} truncated")
         if report.place_weight:
-            parts.append(f"fused place counts {report.place_weight:g}")
+            parts.append(f"the place after fusion counts too ({report.place_weight:g})")
     else:
         parts.append("not reranked")
     parts.append(f"{trace.stage_timings_ms.get('total', 0):.0f} ms")
