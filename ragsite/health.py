@@ -241,7 +241,7 @@ def check_inference(embed_url: str, rerank_url: str) -> Check:
     facts = {"version": info.version, "queue": str(info.queue_depth)}
     if info.embedder is None:
         advice = "Set EMBEDDING_MODEL to an embedding model that is installed there."
-        return _down("inference", "has no embedding model", advice=advice)
+        return _down("inference", f"cannot embed: {info.embedder_reason}", advice=advice)
     advice = ""
     if info.reranker is None:
         reason = info.reranker_reason or "no reranker is installed"

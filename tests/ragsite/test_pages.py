@@ -279,6 +279,14 @@ def test_a_rerank_server_of_its_own_that_is_away_is_to_be_started(inference_url:
     assert check.advice.endswith("or RERANK_URL to another server.")
 
 
+def test_why_there_is_no_embedding_model_is_told(inference_url: str) -> None:
+    with tei(kind="reranker") as other:
+        check = health.check_inference(other.url, inference_url)
+
+    assert not check.up
+    assert check.reason == "cannot embed: no embedding model is installed"
+
+
 def test_a_model_server_that_loads_its_models_is_not_called_down() -> None:
     class Loading(Models):
         def load(self) -> None:
