@@ -9,6 +9,7 @@ import argparse
 import logging.config
 import os
 import sys
+from functools import partial
 
 import uvicorn
 
@@ -31,7 +32,7 @@ KEEP_ALIVE_SECONDS = 75
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM, or until a GPU computes nothing more: a new process can begin anew."""
     parser = argparse.ArgumentParser(prog="python -m inference", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8002)
@@ -52,8 +53,9 @@ def main() -> None:
         asked = Options.from_environment(os.environ)
     except ValueError as exc:
         sys.exit(str(exc))
-    uvicorn.run(
-        create_app(Models(embedding_model, reranker, asked)),
+    app = create_app(Models(embedding_model, reranker, asked))
+    config = uvicorn.Config(
+        app,
         host=options.host,
         port=options.port,
         log_level="warning",
@@ -61,6 +63,11 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
+    server, queue = uvicorn.Server(config), app.state.scheduler
+    queue.when_lost = partial(setattr, server, "should_exit", True)
+    server.run()
+    if queue.lost:
+        sys.exit(queue.lost)
 
 
 if __name__ == "__main__":

@@ -139,10 +139,12 @@ class Scheduler:
     """Runs batches on one thread until `close`.
 
     lost: why nothing can be computed until the server is started again; empty while it can.
+    when_lost: called once, on the scheduler's thread.
     """
 
     lane_texts: int = LANE_TEXTS
     lost: str = ""
+    when_lost: Callable[[], None] = lambda: None
     counters: Counters = field(default_factory=Counters)
     batch_sizes: Histogram = field(
         default_factory=lambda: Histogram("te_batch_next_size", "Texts of a batch.", BATCH_SIZES)
@@ -306,8 +308,11 @@ class Scheduler:
         requests = list(dict.fromkeys(request for request, _ in batch))
         if len(requests) == 1:
             self.counters.errors += 1
-            self.lost = self.lost or _lost(exc)
+            was_lost = self.lost
+            self.lost = was_lost or _lost(exc)
             requests[0].failed(DeviceLost(self.lost) if self.lost else exc)
+            if self.lost and not was_lost:
+                self.when_lost()
             return
         for request in requests:
             self._compute([(r, n) for r, n in batch if r is request])
@@ -338,4 +343,4 @@ def _lost(exc: Exception) -> str:
     if not found or any(words in found for words in OUT_OF_MEMORY):
         return ""
     logger.critical("the GPU no longer computes", exc_info=exc)
-    return f"the GPU no longer computes ({found}): start the model server again"
+    return f"the GPU no longer computes ({found}): the model server has to be started again"

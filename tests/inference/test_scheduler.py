@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -289,6 +290,8 @@ def test_a_gpu_that_computes_nothing_after_an_error_is_given_up(
             raise RuntimeError(ILLEGAL)
 
     monkeypatch.setattr("inference.scheduler.fault", lambda device: left)
+    told = threading.Event()
+    scheduler.when_lost = told.set
     wanted = DeviceLost if is_lost else RuntimeError
 
     with pytest.raises(wanted, match="illegal memory access"):
@@ -296,7 +299,8 @@ def test_a_gpu_that_computes_nothing_after_an_error_is_given_up(
 
     assert bool(scheduler.lost) == is_lost
     if is_lost:
-        with pytest.raises(DeviceLost, match="start the model server again"):
+        assert told.wait(WAIT)
+        with pytest.raises(DeviceLost, match="has to be started again"):
             scheduler.submit(Failing(), encoded(5), lane=Lane.QUESTION)
 
 
