@@ -17,7 +17,7 @@ import httpx
 from inference.catalogue import BUNDLED, WITH_CUDA, WITH_NETWORK
 from inference.errors import NoModel
 
-AUTO = "auto"
+AUTO, NONE = "auto", "none"
 # How names of folders begin, and none of the hub's.
 PATHS = ("/", ".", "~")
 REACH_SECONDS = 3.0
@@ -34,12 +34,13 @@ class Choice:
 
 
 def choose(wanted: str, *, has_cuda: bool, environment: Mapping[str, str] = os.environ) -> Choice:
-    """Turn `auto` into a name; every other name stays.
+    """Turn `auto` into a name; every other name stays. Words of ours may have capitals.
 
     Asks the hub for one small file, unless HF_HUB_OFFLINE forbids it or the model is cached.
     """
-    if wanted != AUTO:
-        return Choice(wanted)
+    word = wanted.strip().lower()
+    if word != AUTO:
+        return Choice(word if word in (BUNDLED, NONE) else wanted)
     best = WITH_CUDA if has_cuda else WITH_NETWORK
     place = "a GPU is here" if has_cuda else "there is no GPU"
     if is_cached(best, environment):

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from inference.catalogue import BUNDLED, languages
-from inference.choice import PATHS, fetched_commit
+from inference.choice import NONE, PATHS, fetched_commit
 from inference.devices import best_device, half_type, memory_for_states, multiplies_bfloat16
 from inference.engines import Embedder, Reranker
 from inference.errors import NoModel, first_line
@@ -139,7 +139,7 @@ def load_reranker(model: str, *, chosen: str = "", options: Options = Options())
         NoModel: there is none, it is no cross-encoder, or it fails the trial; the text
             is one clause for people.
     """
-    if model == "none":
+    if model == NONE:
         raise NoModel("reranking is switched off (RERANKER=none)")
     bundled = model == BUNDLED
     if bundled and not (BUNDLED_RERANKER / "model.safetensors").is_file():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from inference.catalogue import BUNDLED
-from inference.choice import AUTO, Choice, check_reachable, choose, fetched_bytes, is_cached
+from inference.choice import NONE, Choice, check_reachable, choose, fetched_bytes, is_cached
 from inference.devices import best_device, unused_gpu
 from inference.errors import ModelLoading, NoModel
 from inference.hosted import HostedReranker, service_of
@@ -103,8 +103,6 @@ class Models:
 
 
 def _choice(wanted: str) -> Choice:
-    if wanted != AUTO:
-        return Choice(wanted)
     return choose(wanted, has_cuda=best_device() == "cuda")
 
 
@@ -132,7 +130,7 @@ def _reranker(choice: Choice, options: Options) -> Reranker | HostedReranker:
 
 def _is_local(name: str) -> bool:
     """Whether a model needs no hub."""
-    return name in (DEFAULT_EMBEDDER, BUNDLED, "none") or os.path.isdir(name) or is_cached(name)
+    return name in (DEFAULT_EMBEDDER, BUNDLED, NONE) or os.path.isdir(name) or is_cached(name)
 
 
 def _loaded(kind: str, load: Callable[[], Engine]) -> Slot[Engine]:

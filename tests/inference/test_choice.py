@@ -63,6 +63,16 @@ def test_what_the_operator_names_stays(name: str) -> None:
     assert choose(name, has_cuda=True, environment={}).name == name
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("None", "none"), (" BUNDLED", BUNDLED), ("Some/Model", "Some/Model")]
+)
+def test_words_of_ours_may_have_capitals(name: str, meant: str, tmp_path: Path) -> None:
+    offline = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+
+    assert choose(name, has_cuda=False, environment=offline).name == meant
+    assert choose("Auto", has_cuda=False, environment=offline).name == BUNDLED
+
+
 def test_without_a_hub_it_is_the_bundled_one(tmp_path: Path) -> None:
     away = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:1"}
 
