@@ -15,7 +15,7 @@ import torch
 
 from inference.eight_bits import convert
 from inference.engines import Encoded, Reranker
-from inference.packed import Cuts, Pack, PackedEncoder, _attention
+from inference.packed import Cuts, Pack, PackedEncoder, varlen_attention
 from inference.precision import FLOAT8, FLOAT8_GENERATION
 from inference.scheduler import BATCH_TEXTS
 from inference.types import ModelInfo
@@ -375,7 +375,7 @@ def padded_linears(network: Any) -> Callable[[Pack], Any]:
     """What flash attention makes of a padded batch: only attention is spared the padding."""
 
     def attend(query: Any, key: Any, value: Any, asked: Any, read: Any) -> Any:
-        found = _attention(query[asked.real], key[read.real], value[read.real], asked, read)
+        found = varlen_attention(query[asked.real], key[read.real], value[read.real], asked, read)
         return torch.zeros_like(query).index_copy_(0, asked.real, found)
 
     encoder, head = PackedEncoder(network.base_model, attention=attend), _head(network)

@@ -49,7 +49,7 @@ def peak() -> float:
     a = torch.randn(2048, 2048)
     products: list[Callable[[], Any]] = [lambda: a @ a]
     if can_prepack():
-        layer = PrepackedLinear(torch.randn(2048, 2048), None)
+        layer = PrepackedLinear(torch.nn.Linear(2048, 2048, bias=False))
         products.append(lambda: layer(a))
     quickest = float("inf")
     with torch.inference_mode():

@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from inference.onednn import PrepackedLinear
-from inference.packed import HALVES, Cuts, Pack, added
-from inference.packed import _attention as attention
+from inference.packed import HALVES, Cuts, Pack, varlen_attention
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +54,6 @@ class PackedModernBert:
         self._heads = config.num_attention_heads
         self._window = config.sliding_window
         self._layers = list(model.layers)
-        self._gates = [_gated(layer.mlp) for layer in self._layers]
         self._window_attention = window_attention or _in_window
         self._turns = {kind: _turns(model, kind) for kind in set(config.layer_types)}
 
@@ -84,10 +81,10 @@ class PackedModernBert:
         layer = self._layers[number]
         query, key, value = self._read(layer, hidden, turns[layer.attention_type])
         if layer.attention_type == FULL:
-            attended = attention(query, key, value, pack.cuts, pack.cuts)
+            attended = varlen_attention(query, key, value, pack.cuts, pack.cuts)
         else:
             attended = self._window_attention(query, key, value, pack.cuts, self._window)
-        return self._rest(number, attended, hidden)
+        return _rest(layer, attended, hidden)
 
     def _firsts_after(self, number: int, hidden: Tensor, pack: Pack, turns: list[Tensor]) -> Tensor:
         """The same for the first token of each text, whose place turns nothing."""
@@ -95,9 +92,8 @@ class PackedModernBert:
         query, key, value = self._read(self._layers[number], hidden, turns)
         ends = torch.arange(texts + 1, dtype=torch.int32, device=hidden.device)
         asked = Cuts(ends, [1] * texts, 1)
-        return self._rest(
-            number, attention(query[firsts], key, value, asked, pack.cuts), hidden[firsts]
-        )
+        attended = varlen_attention(query[firsts], key, value, asked, pack.cuts)
+        return _rest(self._layers[number], attended, hidden[firsts])
 
     def _read(
         self, layer: Any, hidden: Tensor, turns: list[Tensor]
@@ -107,12 +103,6 @@ class PackedModernBert:
         read = read.view(len(hidden), 3, self._heads, -1)
         query, key = _turned(read[:, :2], *turns).unbind(1)
         return query, key, read[:, 2]
-
-    def _rest(self, number: int, attended: Tensor, asked: Tensor) -> Tensor:
-        """The rest of a layer, for the tokens that were asked for."""
-        layer = self._layers[number]
-        hidden = added(layer.attn.Wo, attended.reshape(len(asked), -1), asked)
-        return added(layer.mlp.Wo, self._gates[number](layer.mlp_norm(hidden)), hidden)
 
 
 def classifier(model: Any) -> Callable[[Pack], Tensor] | None:
@@ -148,17 +138,11 @@ def _turned(states: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return torch.cat(halves, dim=-1).to(states.dtype)
 
 
-def _gated(parts: Any) -> Callable[[Tensor], Tensor]:
-    """What a gated linear unit makes of states, before its last layer."""
-    if isinstance(parts.Wi, PrepackedLinear):
-        inner, gate = parts.Wi.halves()
-        return lambda states: gate.times(states, inner.gelu(states))
-
-    def gated(states: Tensor) -> Tensor:
-        wide, by = parts.Wi(states).chunk(2, dim=-1)
-        return functional.gelu(wide) * by
-
-    return gated
+def _rest(layer: Any, attended: Tensor, asked: Tensor) -> Tensor:
+    """The rest of a layer, for the tokens that were asked for."""
+    hidden = asked + layer.attn.Wo(attended.reshape(len(asked), -1))
+    found: Tensor = hidden + layer.mlp(layer.mlp_norm(hidden))
+    return found
 
 
 def _in_window(query: Tensor, key: Tensor, value: Tensor, cuts: Cuts, window: int) -> Tensor:

@@ -13,7 +13,7 @@ Source: https://uxlfoundation.github.io/oneDNN/dev_guide_inner_product.html
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -34,12 +34,12 @@ class PrepackedLinear(nn.Module):
 
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.out_features, self.in_features = weight.shape
-        weight = weight.detach().contiguous()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, USUAL_ROWS)
-        self.register_buffer("bias", None if bias is None else bias.detach())
+        weight = linear.weight.detach()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), USUAL_ROWS)
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
 
     @property
     def weight(self) -> Tensor:
@@ -54,26 +54,6 @@ class PrepackedLinear(nn.Module):
     def gelu(self, states: Tensor) -> Tensor:
         """The same and then GELU by the error function."""
         return self._product(states, "gelu", "none")
-
-    def plus(self, states: Tensor, other: Tensor) -> Tensor:
-        """The same and then a sum with `other` (…, outputs)."""
-        return self._with(states, other, "add")
-
-    def times(self, states: Tensor, other: Tensor) -> Tensor:
-        """The same and then a product, number by number, with `other` (…, outputs)."""
-        return self._with(states, other, "mul")
-
-    def halves(self) -> tuple[Self, Self]:
-        """The layers of the first half of the outputs and of the second."""
-        first, second = self.weight.chunk(2)
-        biases = (None, None) if self.bias is None else self.bias.chunk(2)
-        return type(self)(first, biases[0]), type(self)(second, biases[1])
-
-    def _with(self, states: Tensor, other: Tensor, how: str) -> Tensor:
-        found: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-            states, other, self._weight, self.bias, how
-        )
-        return found
 
     def _product(self, states: Tensor, then: str, algorithm: str) -> Tensor:
         found: Tensor = torch.ops.mkldnn._linear_pointwise(
@@ -105,5 +85,5 @@ def prepack(network: Any) -> int:
         if type(child) is nn.Linear and child.weight.dtype in types and child.weight.numel()
     ]
     for parent, name, child in chosen:
-        setattr(parent, name, PrepackedLinear(child.weight, child.bias))
+        setattr(parent, name, PrepackedLinear(child))
     return len(chosen)

@@ -152,7 +152,7 @@ class PackedEncoder:
         self._reading = [_reading(layer.attention.self) for layer in self._layers]
         last = self._layers[-1].attention.self
         self._firsts_alone = _FirstsAlone.of(last, self._heads) if attention is None else None
-        self._attention = attention or _attention
+        self._attention = attention or varlen_attention
         self._behind_attention, self._widen = _behind_attention, _widened
 
     def fuse_gelu(self) -> None:
@@ -391,21 +391,13 @@ def _behind_attention(
 ) -> Tensor:
     """The rest of a layer, for the tokens that were asked for."""
     output, feed = layer.attention.output, layer.output
-    hidden = output.LayerNorm(added(output.dense, attended, asked))
+    hidden = output.LayerNorm(output.dense(attended) + asked)
     wide = widen(layer.intermediate.dense, hidden)
-    found: Tensor = feed.LayerNorm(added(feed.dense, wide, hidden))
+    found: Tensor = feed.LayerNorm(feed.dense(wide) + hidden)
     return found
 
 
-def added(layer: Any, states: Tensor, to: Tensor) -> Tensor:
-    """What a linear layer makes of states (t, inputs), and `to` (t, outputs)."""
-    if isinstance(layer, PrepackedLinear):
-        return layer.plus(states, to)
-    found: Tensor = layer(states) + to
-    return found
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor, asked: Cuts, read: Cuts) -> Tensor:
+def varlen_attention(query: Tensor, key: Tensor, value: Tensor, asked: Cuts, read: Cuts) -> Tensor:
     """What the tokens asked for see of their texts, (t, heads, width)."""
     if query.is_cuda and query.dtype in HALVES:
         from torch.nn.attention.varlen import varlen_attn

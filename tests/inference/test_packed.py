@@ -26,8 +26,8 @@ from inference.packed import (
     Pack,
     PackedClassifier,
     PackedEncoder,
-    _attention,
     is_packable,
+    varlen_attention,
 )
 
 SHAPE: dict[str, Any] = {
@@ -256,8 +256,8 @@ def test_the_kernel_of_a_gpu_takes_what_it_is_given() -> None:
 
         ends = torch.zeros(3, device="cuda", dtype=torch.int32)
         read = Cuts(ends, [20, 40], 40)
-        whole = _attention(empty(60), empty(60), empty(60), read, read)
-        firsts = _attention(empty(2), empty(60), empty(60), Cuts(ends, [1, 1], 1), read)
+        whole = varlen_attention(empty(60), empty(60), empty(60), read, read)
+        firsts = varlen_attention(empty(2), empty(60), empty(60), Cuts(ends, [1, 1], 1), read)
 
     assert (whole.shape, firsts.shape) == ((60, 4, 16), (2, 4, 16))
     assert str(whole.device) == "cuda:0"
