@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache
@@ -52,6 +53,7 @@ class InferenceClient:
         self._http = httpx.Client(
             trust_env=False, limits=httpx.Limits(max_connections=64, keepalive_expiry=20)
         )
+        weakref.finalize(self, self._http.close)
         self._batch_sizes: dict[str, int] = {}
         self._embedders = Hosts(self.embed_url, self._is_healthy)
         self._rerankers = self._embedders
@@ -173,7 +175,7 @@ class InferenceClient:
         )
 
     def close(self) -> None:
-        """Close the connections; `shared_client` never needs it."""
+        """Close the connections; a client that is let go closes its own."""
         self._http.close()
 
     def _deadline(self, timeout_seconds: float | None) -> float:

@@ -331,7 +331,8 @@ class OllamaServer:
             await self._send(writer, {**layer, "completed": completed})
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-        self.models.append(model)
+        if model not in self.models:  # a fetch that was cancelled may have got as far
+            self.models.append(model)
         await self._send(writer, {"status": "success"})
         writer.write(b"0\r\n\r\n")
         await writer.drain()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import time
+import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
+from inference.client import InferenceClient
 from inference.models import Models, Slot
 from tests.inference.conftest import Connect
 from tests.inference.stand_ins import HeldEngine, serving
@@ -71,3 +75,16 @@ def test_a_caller_that_vanishes_while_sending_is_counted_and_is_no_error(
             time.sleep(0.02)
 
     assert caplog.records == []
+
+
+def test_a_client_that_is_let_go_closes_its_connections(inference_url: str) -> None:
+    client = InferenceClient(embed_url=inference_url, rerank_url=inference_url)
+    client.embed(["x"])
+    gone = weakref.ref(client)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        del client
+        gc.collect()
+
+    assert gone() is None
+    assert not [one for one in warned if issubclass(one.category, ResourceWarning)]
