@@ -26,6 +26,8 @@ import redis
 ROOT = Path(__file__).resolve().parent.parent
 PR_SET_PDEATHSIG = 1
 HOST = "127.0.0.1"
+# Of a log, to find its last line in; of that line, to be shown.
+LAST_BYTES, LAST_CHARACTERS = 4096, 300
 
 
 _CELERY = (
@@ -205,6 +207,7 @@ class Process:
         self.started_at = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
+            self._log_began = output.tell()
             self._popen = subprocess.Popen(
                 service.argv,
                 cwd=ROOT,
@@ -224,6 +227,17 @@ class Process:
     def exit_status(self) -> int | None:
         """Its exit status, or None while it runs."""
         return self._popen.poll()
+
+    def last_words(self) -> str:
+        """The last line that it logged, shortened; empty where it logged nothing."""
+        try:
+            with self.log.open("rb") as log:
+                end = log.seek(0, os.SEEK_END)
+                log.seek(max(self._log_began, end - LAST_BYTES))
+                text = log.read().decode(errors="replace").strip()
+        except OSError:
+            return ""
+        return text.rpartition("\n")[2][:LAST_CHARACTERS]
 
     def wait_until_healthy(self, timeout_seconds: float) -> bool:
         """Ask it until it says yes; False when it died or time ran out."""

@@ -131,6 +131,13 @@ def check_port(port: int) -> None:
         )
 
 
+def where_to_look(process: Process) -> str:
+    """What a process that ended by itself said at last, and where the rest of it stands."""
+    said = process.last_words() if (process.exit_status() or 0) > 0 else ""
+    quoted = f"It said: “{said}”. " if said else ""
+    return f"{quoted}Its log: {process.log}"
+
+
 @dataclass
 class _Child:
     """A service, its process now, and how it has fared."""
@@ -214,13 +221,14 @@ class Supervisor:
         if now - child.process.started_at > STEADY_SECONDS:
             child.deaths = 0
         child.deaths += 1
-        name, log = child.service.name, child.process.log
+        name = child.service.name
         child.process.stop()  # whatever it left behind in its group
+        where = where_to_look(child.process)
         if child.deaths > len(RESTART_PAUSES_SECONDS):
-            self.say(f"{name} keeps stopping and stays down. {child.service.advice} Its log: {log}")
+            self.say(f"{name} keeps stopping and stays down. {child.service.advice} {where}")
             return name != "web"
         pause = RESTART_PAUSES_SECONDS[child.deaths - 1]
-        self.say(f"{name} stopped ({_cause(status)}) and is being started again. Its log: {log}")
+        self.say(f"{name} stopped ({_cause(status)}) and is being started again. {where}")
         child.restart_at = now + pause
         return True
 

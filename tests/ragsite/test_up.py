@@ -55,7 +55,7 @@ class Site:
         return [top, *top.children(recursive=True)]
 
 
-def start(data_dir: Path, port: int | None = None) -> Site:
+def start(data_dir: Path, port: int | None = None, **settings: str) -> Site:
     """Start a site on an empty or used data folder, without the samples."""
     port = port or free_port()
     env = {k: v for k, v in os.environ.items() if not k.endswith("_URL")}
@@ -64,7 +64,7 @@ def start(data_dir: Path, port: int | None = None) -> Site:
         popen = subprocess.Popen(
             [sys.executable, "manage.py", "up", f"--port={port}", "--no-browser", "--no-samples"],
             cwd=ROOT,
-            env={**env, "DATA_DIR": str(data_dir)},
+            env={**env, "DATA_DIR": str(data_dir), **settings},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -140,6 +140,18 @@ def test_a_process_that_dies_is_started_again_and_named(site: Site) -> None:
         except httpx.HTTPError:
             time.sleep(0.1)
     pytest.fail("the web process did not come back")
+
+
+def test_a_model_server_that_ends_for_a_wrong_setting_is_quoted(tmp_path: Path) -> None:
+    site = start(tmp_path, RERANKER_DTYPE="float64")
+
+    try:
+        said = site.read_until(r"inference stopped \(exit status 1\) and is being .* said: “(.+)”")
+    finally:
+        site.popen.send_signal(signal.SIGTERM)
+        site.popen.wait(STOP_SECONDS)
+    assert said[1].startswith("RERANKER_DTYPE must be one of auto, float32")
+    assert said[1].endswith("not float64.")
 
 
 def test_a_second_site_on_the_same_data_is_refused_in_one_sentence(site: Site) -> None:

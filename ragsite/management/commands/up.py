@@ -76,7 +76,7 @@ class Command(BaseCommand):
             )
             if not site.wait_for(web, timeout_seconds=WEB_START_SECONDS) and not site.stopping:
                 raise supervisor.CannotStart(
-                    f"The web process did not start. The reason stands at the end of {web.log}"
+                    f"The web process did not start. {supervisor.where_to_look(web)}"
                 )
             if not site.stopping:
                 self._welcome(site, url, options)
