@@ -39,8 +39,3 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("click", ({ target }) => {
   if (panel()?.open && target.isConnected && !panel().contains(target)) panel().open = false;
 });
-
-// What was found may be chosen by now, or no longer.
-document.addEventListener("toggle", ({ target }) => {
-  if (target === panel() && target.open && find()) window.htmx.trigger(find(), "documents-wanted");
-}, true);

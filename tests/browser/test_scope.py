@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from ragsite.processes import ROOT
 from tests.browser.conftest import Site
@@ -74,6 +74,22 @@ def test_documents_are_chosen_in_the_composer_and_only_they_are_searched(
     expect(page.get_by_label("Only glossary.md")).to_be_checked()
     page.get_by_role("button", name="Search again and compare").click()
     expect(page.locator("#difference")).to_contain_text("The same passages go on to the answer")
+
+    # Opened again: what is chosen is no longer offered. Opened before any script has come, too.
+    held: list[Route] = []
+    page.route("**/htmx-2*", lambda route: held.append(route))
+    page.goto("/chat/", wait_until="commit")
+    page.get_by_text("Filter", exact=True).click()
+    expect(page.locator(".scope-panel")).to_be_visible()
+    held[0].continue_()
+    expect(found.filter(has_text="glossary.md").first).to_be_visible()
+    page.unroute("**/htmx-2*")
+    found.filter(has_text="glossary.md").first.click()
+    expect(chosen.locator("label")).to_have_count(1)
+    page.keyboard.press("Escape")
+    page.get_by_text("Filter", exact=True).click()
+    expect(found.filter(has_text="chunking.html").first).to_be_visible()
+    expect(found.filter(has_text="glossary.md")).to_have_count(0)
 
     page.goto("/corpora/")
     page.get_by_role("link", name="Single files").first.click()
