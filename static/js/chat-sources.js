@@ -34,20 +34,16 @@ function show(turn) {
   return loaded(section);
 }
 
-/** Fetch the sources of a turn of before, once. */
-function loaded(section) {
-  if (!section?.hasAttribute("hx-get")) return Promise.resolve(section);
-  return new Promise((resolve) => {
-    section.addEventListener(
-      "htmx:afterSettle",
-      () => {
-        section.removeAttribute("hx-get");
-        resolve(section);
-      },
-      { once: true },
-    );
-    htmx.trigger(section, "sources-wanted");
-  });
+/** Fetch the sources of a turn of before, once; where that failed, again when they are next wanted. */
+async function loaded(section) {
+  const note = section?.querySelector("[data-fetched-from]");
+  if (!note) return section;
+  note.fetching ??= htmx
+    .ajax("GET", note.dataset.fetchedFrom, { source: section, target: section, swap: "innerHTML" })
+    .catch(() => {}) // it is told as a message
+    .finally(() => (note.fetching = null));
+  await note.fetching;
+  return section;
 }
 
 function flash(card) {

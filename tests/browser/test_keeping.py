@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Site
+from tests.browser.conftest import Site, Watch
 from tests.browser.test_accessibility import faults
 from tests.browser.test_main_job import (
     PDF,
@@ -221,3 +221,24 @@ def test_a_citation_of_an_earlier_answer_has_its_card_as_well(page: Page, talk: 
     expect(page.locator("[data-sources]:visible")).to_have_count(1)
     page.locator("#question").hover()
     expect(card).to_be_hidden()
+
+
+def test_sources_that_could_not_be_fetched_are_fetched_by_the_next_click(
+    page: Page, talk: str, watch: Watch
+) -> None:
+    watch.expect("500|htmx:responseError")
+    page.goto(talk)
+    ask(page, QUESTION)
+    expect_end(page)
+    page.reload()
+    shown = page.locator("[data-sources]:visible")
+    button = page.locator(".turn").first.get_by_role("button", name="Sources (")
+
+    page.route("**/sources/", lambda route: route.fulfill(status=500))
+    button.click()
+    expect(page.locator("#messages")).to_contain_text("Try again in a moment.")
+    page.unroute("**/sources/")
+    button.click()
+
+    expect(shown).to_have_count(1)
+    expect(shown.locator(".source").first).to_contain_text("reranking.pdf")
