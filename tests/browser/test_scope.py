@@ -82,14 +82,16 @@ def test_documents_are_chosen_in_the_composer_and_only_they_are_searched(
     page.get_by_text("Filter", exact=True).click()
     expect(page.locator(".scope-panel")).to_be_visible()
     held[0].continue_()
-    expect(found.filter(has_text="glossary.md").first).to_be_visible()
+    glossaries = found.filter(has_text="glossary.md")  # other corpora may have one, too
+    expect(glossaries.first).to_be_visible()
     page.unroute("**/htmx-2*")
-    found.filter(has_text="glossary.md").first.click()
+    others = glossaries.count() - 1
+    glossaries.first.click()
     expect(chosen.locator("label")).to_have_count(1)
     page.keyboard.press("Escape")
     page.get_by_text("Filter", exact=True).click()
     expect(found.filter(has_text="chunking.html").first).to_be_visible()
-    expect(found.filter(has_text="glossary.md")).to_have_count(0)
+    expect(glossaries).to_have_count(others)
 
     page.goto("/corpora/")
     page.get_by_role("link", name="Single files").first.click()
