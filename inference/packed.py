@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from threading import Barrier
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
@@ -234,14 +235,27 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
+def _alone() -> None:
+    """Let this thread compute by itself. Torch keeps the number of a thread once it was asked for.
+
+    Source: https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/ParallelOpenMP.cpp
+    """
+    torch.set_num_threads(1)
+    torch.get_num_threads()
+
+
 class Cores:
     """Runs parts of a batch on a CPU: each core takes one at a time and computes it alone."""
 
     def __init__(self) -> None:
         self._count = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(
-            self._count, "core", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._pool = ThreadPoolExecutor(self._count, "core", initializer=_alone)
+        # What a thread sets becomes that of all later threads as well. So all of these begin now,
+        # each waiting for the others, and then the number for the rest is what it was.
+        all_there = Barrier(self._count)
+        for begun in [self._pool.submit(all_there.wait) for _ in range(self._count)]:
+            begun.result()
+        torch.set_num_threads(self._count)
 
     def shares(self, lengths: Sequence[int]) -> list[list[int]]:
         """Numbers of the texts that go together: alike in length, about as many tokens each."""

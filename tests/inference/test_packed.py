@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,6 +137,20 @@ def test_every_text_goes_to_one_core(lengths: list[int]) -> None:
         [packed([torch.tensor([n]) for n in share]) for share in shares],
     )
     assert [int(total) for total in wait()] == [sum(share) for share in shares]
+
+
+def test_the_cores_compute_alone_and_other_threads_as_before() -> None:
+    wanted = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        cores = Cores()
+
+        assert set(cores.begin(lambda _: torch.get_num_threads(), range(8))()) == {1}
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(wanted)
 
 
 def by_offsets(
